@@ -1,0 +1,81 @@
+"""What a bundle holds: pure functions from the cluster to files, one module a component, discovered.
+
+A component has ``for_host(cluster, host)``, ``for_cluster(cluster)``, or both; each yields :class:`File`.  A file that a host lays names its
+destination and step and so becomes a row of ``files.tsv``: a component adds rows, never a script of its own.  Components never import
+each other; what two of them share is a property of the model.  Texts that are equal on many hosts are made once and shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+
+from generator import emit
+from generator.model import Cluster, Host
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """
+    One file of a bundle.
+
+    *path* is relative to the bundle, or to the host's folder when ``for_host`` yields it.  *sources* are the inventory keys that its content
+    came from, ``hosts[].address`` style.  With a *destination* the host lays it there in *step*, with *mode* and *owner*, and reloads *unit*;
+    *how* is ``file`` for a whole file, ``block`` for a managed block in a file that is not ours.  *executable* is the x bit in the bundle.
+    """
+
+    path: str
+    text: str
+    sources: tuple[str, ...]
+    destination: str = ""
+    step: int = 0
+    unit: str = "-"
+    mode: int = 0o644
+    owner: str = "root:root"
+    how: str = "file"
+    executable: bool = False
+
+
+FILES_TSV = "source\tdestination\tmode\towner\tstep\tunit\thow"
+
+
+def rootfs(destination: str) -> str:
+    """Where a file that a host lays at *destination* stands in the host's folder."""
+    return f"rootfs{destination}"
+
+
+@cache
+def _components() -> tuple[ModuleType, ...]:
+    return tuple(import_module(f"{__name__}.{name}") for name in sorted(entry.name for entry in iter_modules(__path__)))
+
+
+def plan(cluster: Cluster) -> Iterator[File]:
+    """
+    Every file of the bundle but those that the writer makes (sums, manifest), one at a time.
+
+    A host's files come together, sorted by path, with its ``files.tsv`` last: memory stays flat however many hosts there are.
+    """
+    components = _components()
+    on_host = [component.for_host for component in components if hasattr(component, "for_host")]
+    for component in components:
+        if hasattr(component, "for_cluster"):
+            yield from component.for_cluster(cluster)
+    for host in cluster.hosts:
+        files = sorted((file for component in on_host for file in component(cluster, host)), key=lambda file: file.path)
+        rows = [
+            (f.path, f.destination, f"{f.mode:04o}", f.owner, f"{f.step:02}", f.unit, f.how)
+            for f in sorted(files, key=lambda f: (f.step, f.destination))
+            if f.destination
+        ]
+        for file in files:
+            yield _below(host, file)
+        yield _below(host, File("files.tsv", emit.tsv(FILES_TSV, rows), ("hosts[]",)))
+
+
+
+def _below(host: Host, file: File) -> File:
+    return replace(file, path=f"hosts/{host.name}/{file.path}")

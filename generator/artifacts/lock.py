@@ -1,0 +1,19 @@
+"""``inventory.lock.yaml``: the inventory with every default written out, so that a later tool's other default can't change a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from generator import emit
+from generator.artifacts import File
+from generator.model import Calico, Cluster
+
+_HEADER = "# stowage, cluster {name}: the inventory with every default written out. Compiling it gives the same host folders.\n"
+
+
+def for_cluster(cluster: Cluster) -> Iterator[File]:
+    """The lock; what the tool chose by a table (a Calico release) is pinned in it too."""
+    data = dict(cluster.lock)
+    if isinstance(cluster.cni, Calico):
+        data["cluster"] = data["cluster"] | {"cni": data["cluster"]["cni"] | {"version": cluster.cni.version}}
+    yield File("inventory.lock.yaml", _HEADER.format(name=cluster.name) + emit.yaml(data), ("version", "cluster", "hosts"))

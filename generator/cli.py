@@ -1,0 +1,227 @@
+"""The command line: options, files in, text out, exit status.  0 clean, 1 findings, 2 usage, I/O or internal error.
+
+Everything but click is imported where it is used: ``stowage --help`` is instant.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from generator import __version__
+
+if TYPE_CHECKING:
+    from generator.compiler import Checked
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+class Stop(click.ClickException):
+    """An I/O error or a misuse that click can't see: one line, what to do, exit status 2."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+    def show(self, file: Any = None) -> None:
+        """Print to standard error."""
+        click.echo(f"stowage: {self.message}", file=file, err=True)
+        if self.remedy:
+            click.echo(f"   help: {self.remedy}", file=file, err=True)
+
+
+def main() -> NoReturn:
+    """Run the command line; whatever is not ours becomes one line and exit status 2, with the traceback only for STOWAGE_DEBUG."""
+    try:
+        stowage(prog_name="stowage")
+    except Exception as error:
+        if os.environ.get("STOWAGE_DEBUG"):
+            raise
+        click.echo(f"stowage: internal error: {type(error).__name__}: {error}", err=True)
+        click.echo("   help: please report it, with the output of the same command under STOWAGE_DEBUG=1", err=True)
+    sys.exit(2)
+
+
+@click.group(context_settings=_CONTEXT)
+@click.version_option(__version__, prog_name="stowage")
+@click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True, help="Colour; NO_COLOR is honoured.")
+@click.option("-q", "--quiet", is_flag=True, help="Findings only.")
+@click.pass_context
+def stowage(context: click.Context, color: str, *, quiet: bool) -> None:
+    """
+    Compile one reviewed inventory into a bundle for a highly available, air-gapped Kubernetes control plane.
+
+    Nothing is executed remotely and no network is used: the bundle is read in a pull request, carried to the hosts, and run there.
+
+    \b
+    stowage new > inventories/mine.yaml      a commented inventory to start from
+    stowage check inventories/*.yaml         every finding, nothing written
+    stowage bundle inventories/*.yaml        write out/<cluster>/
+    """  # noqa: D301 - \b is click's mark for a paragraph that is not to be rewrapped
+    context.obj = {"color": {"always": True, "never": False}.get(color), "quiet": quiet}
+
+
+_inventories = click.argument("inventories", nargs=-1, required=True, metavar="INVENTORY...", type=click.Path(path_type=Path))
+_strict = click.option("--strict", is_flag=True, help="Warnings count as errors.")
+
+
+def _colored(context: click.Context, stream: Any) -> bool:
+    wanted: bool | None = context.obj["color"]
+    if wanted is not None:
+        return wanted
+    return "NO_COLOR" not in os.environ and stream.isatty()
+
+
+def _check_all(paths: Iterable[Path]) -> list[Checked]:
+    from generator import compiler
+
+    checked = []
+    for path in paths:
+        try:
+            raw = path.read_bytes()
+        except OSError as error:
+            raise Stop(f"{path}: {error.strerror}", "name an inventory file") from None
+        checked.append(compiler.check(str(path), raw))
+    return checked
+
+
+@stowage.command(context_settings=_CONTEXT)
+@_inventories
+@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), default="out", show_default=True, help="Where bundles go.")
+@click.option("--secrets", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Directory with one file a secret, 0700.")
+@_strict
+@click.pass_context
+def bundle(context: click.Context, inventories: tuple[Path, ...], output: Path, secrets: Path | None, *, strict: bool) -> None:
+    """
+    Check every INVENTORY, then write OUT/<cluster>/ for each.
+
+    With an error anywhere nothing is written. A bundle is swapped in whole, and a file that is right already is not touched.
+    --secrets fills the overlay that git ignores (hosts/*/secrets/); the committed bytes stay the same.
+    """
+    from generator import compiler, report
+    from generator.bundle import BundleError
+
+    checked = _check_all(inventories)
+    findings = report.render("text", checked, color=_colored(context, sys.stderr))
+    click.echo(findings, nl=False, err=True, color=_colored(context, sys.stderr))
+    if any(one.refused(strict=strict) for one in checked):
+        click.echo("nothing was written", err=True)
+        context.exit(1)
+    _refuse_twins(checked)
+    known = _read_secrets(secrets) if secrets else {}
+    for number, one in enumerate(checked, 1):
+        assert one.cluster is not None
+        _progress(number, len(checked), one.cluster.name)
+        try:
+            written = compiler.compile_to(output, one.cluster, known)
+        except BundleError as error:
+            raise Stop(str(error), error.remedy) from None
+        if not context.obj["quiet"]:
+            what = f"{written.added} new, {written.changed} changed, {written.removed} removed" if written.touched else "unchanged"
+            click.echo(f"{written.path}: {written.files} files for {len(one.cluster.hosts)} hosts, {what}")
+
+
+def _progress(number: int, total: int, name: str) -> None:
+    if total > 1 and sys.stderr.isatty():
+        click.echo(f"[{number}/{total}] {name}", err=True)
+
+
+def _refuse_twins(checked: list[Checked]) -> None:
+    """Two inventories of one cluster name would overwrite each other."""
+    seen: dict[str, str] = {}
+    for one in checked:
+        assert one.cluster is not None
+        other = seen.setdefault(one.cluster.name, one.source.name)
+        if other != one.source.name:
+            raise Stop(f"{one.source.name}: cluster {one.cluster.name} is in {other} too", "give each cluster a name of its own")
+
+
+def _read_secrets(folder: Path) -> dict[str, bytes]:
+    """One secret a file, named as in the inventory; a final newline isn't part of it."""
+    if folder.stat().st_mode & 0o077:
+        raise Stop(f"{folder}: others than its owner may look into it", f"chmod 0700 {folder}")
+    secrets = {}
+    for entry in sorted(folder.iterdir()):
+        if entry.is_file() and not entry.name.startswith("."):
+            try:
+                data = entry.read_bytes()
+            except OSError as error:
+                raise Stop(f"{entry}: {error.strerror}") from None
+            secrets[entry.name] = data.removesuffix(b"\n")
+    return secrets
+
+
+@stowage.command(context_settings=_CONTEXT)
+@_inventories
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How findings are printed.")
+@_strict
+@click.pass_context
+def check(context: click.Context, inventories: tuple[Path, ...], form: str, *, strict: bool) -> None:
+    """Print every finding of every INVENTORY; write nothing. Exit status 1 where there are errors."""
+    from generator import report
+
+    checked = _check_all(inventories)
+    click.echo(report.render(form, checked, color=_colored(context, sys.stdout)), nl=False, color=_colored(context, sys.stdout))
+    if any(one.refused(strict=strict) for one in checked):
+        context.exit(1)
+    if form == "text" and not context.obj["quiet"]:
+        click.echo(f"{len(checked)} {'inventory' if len(checked) == 1 else 'inventories'} checked, no errors")
+
+
+@stowage.command(context_settings=_CONTEXT)
+@click.argument("code")
+def explain(code: str) -> None:
+    """Print the essay of one rule: what is wrong, why it hurts, what to write instead, and the source. CODE is such as NET006."""
+    from generator import lint
+
+    rules = {rule.code: rule for rule in lint.rules()}
+    rule = rules.get(code.upper())
+    if rule is None:
+        from difflib import get_close_matches
+
+        close = ", ".join(get_close_matches(code.upper(), rules, n=3)) or ", ".join(sorted({known[:3] for known in rules})) + " and a number"
+        raise Stop(f"no rule {code}", f"did you mean {close}? `stowage rules` lists all")
+    click.echo(f"{rule.code} ({rule.severity}): {rule.essay}")
+
+
+@stowage.command(context_settings=_CONTEXT)
+def rules() -> None:
+    """List all rules: code, severity, and the problem it names."""
+    from generator import lint
+
+    for rule in lint.rules():
+        click.echo(f"{rule.code}  {rule.severity:7}  {rule.title}")
+
+
+@stowage.command(context_settings=_CONTEXT)
+@click.argument("folder", metavar="BUNDLE", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.pass_context
+def verify(context: click.Context, folder: Path) -> None:
+    """Check every file of BUNDLE (such as out/example) against its manifest. verify.sh in it does the same without Python."""
+    from generator import bundle as bundles
+
+    try:
+        wrong = bundles.verify(folder)
+    except bundles.BundleError as error:
+        raise Stop(str(error), error.remedy) from None
+    for line in wrong:
+        click.echo(f"{folder}: {line}")
+    if wrong:
+        context.exit(1)
+    if not context.obj["quiet"]:
+        click.echo(f"{folder}: every file is as it was compiled")
+
+
+@stowage.command(context_settings=_CONTEXT)
+def schema() -> None:
+    """Print the inventory's JSON Schema, for editors and other tools."""
+    from generator import resources, validate
+
+    click.echo(resources.text(validate.SCHEMA), nl=False)

@@ -1,0 +1,117 @@
+"""Data to text: YAML, JSON, shell assignments and tab separated rows; never a template.
+
+YAML for Kubernetes is read by parsers of both dialects: YAML 1.1 and Go's own take ``yes``, ``on``, ``0755`` or ``10:20`` for something else
+than the string they are, and coerce them into typed fields without a word.  So a string stands plain only where every dialect reads the
+same string, and in double quotes otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from generator.quoting import shell
+
+_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./@-]*(?: [A-Za-z0-9_./@-]+)*")
+# Booleans and nulls of YAML 1.1, 1.2 and goyaml, in any case.
+_WORDS = frozenset("y n yes no on off true false null nil nan inf infinity none ~".split())
+
+
+def yaml(data: Any) -> str:
+    """One YAML document of plain data, insertion order kept; raises TypeError for anything but dict, list, tuple, str, int, bool, None."""
+    return "".join(_lines(data, 0))
+
+
+def yaml_documents(documents: Iterable[Any]) -> str:
+    """Several documents, each after its ``---`` line."""
+    return "".join(f"---\n{yaml(document)}" for document in documents)
+
+
+def _lines(data: Any, depth: int) -> Iterable[str]:
+    pad = "  " * depth
+    if isinstance(data, Mapping) and data:
+        for key, value in data.items():
+            yield from _entry(f"{pad}{_scalar(str(key))}:", value, depth)
+    elif isinstance(data, list | tuple) and data:
+        for item in data:
+            if isinstance(item, Mapping) and item:
+                first, *rest = _lines(item, depth + 1)
+                yield f"{pad}- {first.lstrip()}"
+                yield from rest
+            else:
+                yield from _entry(f"{pad}-", item, depth)
+    else:
+        yield f"{pad}{_scalar(data)}\n"
+
+
+def _entry(head: str, value: Any, depth: int) -> Iterable[str]:
+    if isinstance(value, str) and "\n" in value and _is_block(value):
+        yield f"{head} |\n"
+        for text in value.removesuffix("\n").split("\n"):
+            yield f"{'  ' * (depth + 1)}{text}\n" if text else "\n"
+    elif isinstance(value, Mapping | list | tuple) and value:
+        yield f"{head}\n"
+        # A sequence in a mapping stands at the mapping's own indentation, as kubectl prints it.
+        yield from _lines(value, depth if isinstance(value, list | tuple) and not head.endswith("-") else depth + 1)
+    else:
+        yield f"{head} {_scalar(value)}\n"
+
+
+def _is_block(text: str) -> bool:
+    """Whether *text* may be a literal block: visible lines without blanks at their ends, one newline at the end."""
+    lines = text.split("\n")
+    return (
+        len(lines) > 1
+        and lines[-1] == ""
+        and lines[-2] != ""
+        and lines[0] != ""
+        and not lines[0].startswith(" ")
+        and all(part.isprintable() and part == part.rstrip() for part in lines)
+    )
+
+
+def _scalar(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+            return value
+        # JSON's escapes are YAML's; what JSON leaves as it is but a reader might not take is escaped by ensure_ascii.
+        return json.dumps(value, ensure_ascii=not value.isprintable())
+    if isinstance(value, Mapping):
+        return "{}"
+    if isinstance(value, list | tuple):
+        return "[]"
+    raise TypeError(f"{type(value).__name__} can't be emitted as YAML")
+
+
+def compact_json(data: Any) -> str:
+    """JSON on one line, keys in their order."""
+    return json.dumps(data, ensure_ascii=False, separators=(", ", ": "))
+
+
+def indented_json(data: Any) -> str:
+    """JSON for people, with a newline at its end."""
+    return json.dumps(data, ensure_ascii=False, indent=2) + "\n"
+
+
+def environment(values: Mapping[str, str]) -> str:
+    """Shell assignments, one a line, every value in single quotes; raises ValueError for a value with a line break."""
+    return "".join(f"{name}={shell(value)}\n" for name, value in values.items())
+
+
+def tsv(header: str, rows: Iterable[Iterable[str]]) -> str:
+    """Tab separated rows after a header line; raises ValueError where a field is empty or holds a tab or a line break."""
+    out = [f"#{header}\n"]
+    for row in rows:
+        fields = list(row)
+        if any(not field or re.search(r"[\t\n\r]", field) for field in fields):
+            raise ValueError(f"a row can't hold {fields}")
+        out.append("\t".join(fields) + "\n")
+    return "".join(out)

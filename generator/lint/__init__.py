@@ -1,0 +1,86 @@
+"""Rules over the whole cluster, one function each, discovered.
+
+A new rule is one function in the topic's file and its fixtures in ``tests/lint/CODE/``; nothing else is touched.  The function's docstring
+is its essay, shown by ``stowage explain`` and in ``docs/rules.md``: one line that names the problem, then *Why it hurts*, *Example*,
+*Use instead* and *Source*.  It yields findings and knows neither its code nor its severity; the runner stamps both.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+
+from generator.diagnostics import Diagnostic, Path, Related, Severity
+from generator.model import Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a rule says: the path of the value (with *on_key*, of its key), one clause, and what to do."""
+
+    path: Path
+    message: str
+    remedy: str
+    on_key: bool = False
+    related: tuple[Related, ...] = ()
+
+
+Check = Callable[[Cluster], Iterator[Finding]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A registered rule; *check* is None for what the loader and the schema find before there is a cluster."""
+
+    code: str
+    severity: Severity
+    title: str
+    essay: str
+    check: Check | None
+
+
+_REGISTERED: dict[str, Rule] = {}
+
+
+def rule(code: str, severity: Severity) -> Callable[[Check], Check]:
+    """Register the function below as rule *code*; raises ValueError when the code is taken or the essay is missing."""
+
+    def register(check: Check) -> Check:
+        _add(code, severity, inspect.getdoc(check) or "", check)
+        return check
+
+    return register
+
+
+def essay(code: str, text: str) -> None:
+    """Register the essay of a finding that the loader or the schema makes (a function named as a submodule would be hidden by it)."""
+    _add(code, "error", inspect.cleandoc(text), None)
+
+
+def _add(code: str, severity: Severity, text: str, check: Check | None) -> None:
+    title, _, rest = text.partition("\n")
+    if code in _REGISTERED or not title or not rest.strip():
+        raise ValueError(f"rule {code}: taken already, or without an essay")
+    _REGISTERED[code] = Rule(code, severity, title.strip().rstrip("."), text, check)
+
+
+@cache
+def rules() -> tuple[Rule, ...]:
+    """Every rule, sorted by code."""
+    for module in sorted(entry.name for entry in iter_modules(__path__)):
+        import_module(f"{__name__}.{module}")
+    return tuple(sorted(_REGISTERED.values(), key=lambda r: r.code))
+
+
+def run(cluster: Cluster) -> list[Diagnostic]:
+    """All that the rules find in *cluster*, in the order of their codes."""
+    return [
+        Diagnostic(r.code, r.severity, f.message, f.path, f.remedy, on_key=f.on_key, related=f.related)
+        for r in rules()
+        if r.check is not None
+        for f in r.check(cluster)
+    ]

@@ -1,0 +1,197 @@
+"""Plain data against the JSON Schema (SCH findings), and the defaults that stand there and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from generator import resources
+from generator.diagnostics import Diagnostic, Path, dotted
+from generator.source import is_secret
+
+if TYPE_CHECKING:
+    from jsonschema import FormatChecker
+    from jsonschema.exceptions import ValidationError
+
+SCHEMA = "schema/inventory.v1.schema.json"
+
+_IPV4 = r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.(?!$)|(?=$|/))){4}"
+_ADDRESS = re.compile(rf"{_IPV4}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
+_PREFIXED = re.compile(rf"(?:{_IPV4}/(?:3[0-2]|[12]?[0-9]))|(?:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*/(?:12[0-8]|1[01][0-9]|[1-9]?[0-9]))")
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The inventory's JSON Schema as data; not to be changed by callers."""
+    data: dict[str, Any] = json.loads(resources.text(SCHEMA))
+    return data
+
+
+def run(data: Any) -> list[Diagnostic]:
+    """Every way in which *data* is not an inventory; raises nothing for any plain data."""
+    from jsonschema import Draft202012Validator
+
+    validator = Draft202012Validator(schema(), format_checker=_formats())
+    return [d for error in validator.iter_errors(data) for d in _explain(error)]
+
+
+@cache
+def _formats() -> FormatChecker:
+    """Our own format names; a plain ``format: ipv4`` would take what netaddr and kubeadm don't."""
+    from jsonschema import FormatChecker
+    from netaddr import AddrFormatError, IPAddress, IPNetwork
+
+    def parses(kind: type, text: str) -> bool:
+        try:
+            kind(text)
+        except (AddrFormatError, ValueError):
+            return False
+        return True
+
+    def address(value: object) -> bool:
+        return not isinstance(value, str) or (_ADDRESS.fullmatch(value) is not None and parses(IPAddress, value))
+
+    def prefixed(value: object) -> bool:
+        return not isinstance(value, str) or (_PREFIXED.fullmatch(value) is not None and parses(IPNetwork, value))
+
+    def networks(value: object) -> bool:
+        return not isinstance(value, str) or (len(parts := value.split(",")) <= 2 and all(prefixed(part) for part in parts))
+
+    checker = FormatChecker(formats=())
+    for name, check in {"ip-address": address, "ip-interface": prefixed, "ip-network": prefixed, "ip-networks": networks}.items():
+        checker.checks(name)(check)
+    return checker
+
+
+def _explain(error: ValidationError) -> Iterator[Diagnostic]:
+    """One jsonschema error as findings that name what is wrong and what would be right."""
+    path: Path = tuple(error.absolute_path)
+    keyword, expected = error.validator, error.validator_value
+    if keyword == "oneOf":
+        yield from _best_branch(error)
+    elif keyword == "additionalProperties" and expected is False:
+        known = sorted(error.schema.get("properties", {}))
+        for name in error.instance:
+            if name not in known:
+                yield Diagnostic("SCH001", "error", f"unknown key {dotted((*path, name))}", (*path, name), _nearest(name, known), on_key=True)
+    elif keyword == "required":
+        for name in expected:
+            if name not in error.instance:
+                what = error.schema["properties"][name].get("description", "")
+                yield Diagnostic("SCH002", "error", f"{dotted((*path, name))} is missing", path, f"add `{name}:` {what}".strip(), on_key=True)
+    elif keyword == "propertyNames" or "propertyNames" in error.absolute_schema_path:
+        yield Diagnostic(
+            "SCH007", "error", f"{error.instance!r} can't be a key of {dotted(path)}", path, f"a key here matches {expected}", on_key=True
+        )
+    else:
+        yield _wrong_value(error, path)
+
+
+def _wrong_value(error: ValidationError, path: Path) -> Diagnostic:
+    name = dotted(path) or "the document"
+    shown = "its value" if is_secret(path) or isinstance(error.instance, dict | list) else json.dumps(error.instance, ensure_ascii=False)
+    keyword, expected, wanted = str(error.validator), error.validator_value, error.schema.get("x-expected", "")
+    if keyword == "type":
+        kinds = " or ".join(_KINDS[kind] for kind in ([expected] if isinstance(expected, str) else expected))
+        actual = _KINDS[_kind(error.instance)]
+        quoting = f'; quote it: "{error.instance}"' if "string" in str(expected) and isinstance(error.instance, int) else ""
+        return Diagnostic("SCH003", "error", f"{name} is {actual}", path, f"write {wanted or kinds}{quoting}")
+    if keyword in ("enum", "const"):
+        allowed = [str(v) for v in (expected if isinstance(expected, list) else [expected])]
+        return Diagnostic("SCH004", "error", f"{name} can't be {shown}", path, _nearest(str(error.instance), allowed))
+    if keyword in ("pattern", "format"):
+        return Diagnostic("SCH005", "error", f"{name} can't be {shown}", path, f"write {wanted or 'text that matches ' + str(expected)}")
+    limits = {
+        "minimum": f"at least {expected}",
+        "maximum": f"at most {expected}",
+        "minItems": f"at least {expected} of them",
+        "maxItems": f"at most {expected} of them",
+        "minLength": f"at least {expected} characters",
+        "maxLength": f"at most {expected} characters",
+    }
+    return Diagnostic("SCH006", "error", f"{name} can't be {shown}", path, f"write {wanted or limits.get(keyword, keyword)}")
+
+
+_KINDS = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "a string",
+    "integer": "an integer",
+    "boolean": "true or false",
+    "null": "empty",
+}
+
+
+def _kind(value: Any) -> str:
+    kinds = {dict: "object", list: "array", str: "string", bool: "boolean", int: "integer"}
+    return kinds.get(type(value), "null")
+
+
+def _best_branch(error: ValidationError) -> Iterator[Diagnostic]:
+    """The findings of the branch that the author meant: the right type, then the right name, then the fewest errors."""
+    branches: dict[int, list[ValidationError]] = {}
+    for sub in error.context:
+        branches.setdefault(int(sub.relative_schema_path[0]), []).append(sub)
+
+    def distance(subs: list[ValidationError]) -> tuple[int, int, int]:
+        wrong_type = any(not s.relative_path and s.validator in ("type", "enum") for s in subs)
+        wrong_name = any(s.validator == "const" for s in subs)
+        return (wrong_type, wrong_name, len(subs))
+
+    best = min(branches.values(), key=distance)
+    if distance(best)[0] and not isinstance(error.instance, str):
+        path: Path = tuple(error.absolute_path)
+        wanted = error.schema.get("x-expected") or "a name or a mapping"
+        yield Diagnostic("SCH003", "error", f"{dotted(path)} is {_KINDS[_kind(error.instance)]}", path, f"write {wanted}")
+        return
+    for sub in best:
+        yield from _explain(sub)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, n=1)
+    listed = ", ".join(known)
+    return f"did you mean `{close[0]}`? One of: {listed}" if close else f"one of: {listed}"
+
+
+def complete(data: dict[str, Any]) -> dict[str, Any]:
+    """
+    A copy of valid *data* with every default of the schema written out.
+
+    The short form of ``cluster.cni`` becomes its mapping, and ``loadBalancer.nginx`` appears where no engine is named.  Values that depend
+    on other values (a Calico release by minor, priorities by order) are properties of the model and stay out.
+    """
+    root = schema()
+    data = json.loads(json.dumps(data))
+    balancer = data.get("loadBalancer")
+    if balancer is not None and "ipvs" not in balancer:
+        balancer.setdefault("nginx", {})
+    filled: dict[str, Any] = _filled(data, root)
+    cni = filled["cluster"]["cni"]
+    if isinstance(cni, str):
+        cni = {"name": cni}
+    branch = {"flannel": "flannel", "calico": "calico", "none": "noCni"}[cni["name"]]
+    filled["cluster"]["cni"] = _filled(cni, root["$defs"][branch])
+    return filled
+
+
+def _filled(value: Any, node: dict[str, Any]) -> Any:
+    """*value* with the defaults of schema *node* below it; keys in the schema's order, so that a lock reads the same for any input order."""
+    if "$ref" in node:
+        node = schema()["$defs"][node["$ref"].removeprefix("#/$defs/")] | {k: v for k, v in node.items() if k != "$ref"}
+    if isinstance(value, list) and "items" in node:
+        return [_filled(item, node["items"]) for item in value]
+    if not isinstance(value, dict) or "properties" not in node:
+        return dict(sorted(value.items())) if isinstance(value, dict) else value
+    out = {}
+    for name, child in node["properties"].items():
+        if name in value:
+            out[name] = _filled(value[name], child)
+        elif "default" in child:
+            out[name] = _filled(child["default"], child)
+    return out

@@ -1,0 +1,552 @@
+"""The steps that make the cluster (50 to 90) and ops/, on fake hosts.
+
+There is no kubeadm here: ``KUBEADM``, ``KUBECTL`` and ``CRICTL`` below refuse what the real ones refuse, leave what they leave, phase by
+phase, and share one "cluster", a directory.  A phase named in ``stop-at`` waits there to be killed.  The etcd of step 70 is a real one.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import shutil
+import stat
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fakehost import FakeHost, sums
+
+NEEDED = ("unshare", "openssl", "etcd", "etcdctl", "ip")
+
+
+def _missing() -> str:
+    if os.geteuid() != 0:
+        return "needs root, for namespaces"
+    absent = [name for name in NEEDED if shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") is None]
+    return f"needs {', '.join(absent)}" if absent else ""
+
+
+if _missing() and os.environ.get("CI") != "true":
+    pytest.skip(_missing(), allow_module_level=True)
+
+PASSPHRASE = "canary of fifteen barges"
+SHARED = ["ca.crt", "ca.key", "sa.key", "sa.pub", "front-proxy-ca.crt", "front-proxy-ca.key", "etcd/ca.crt", "etcd/ca.key"]
+
+MANIFEST = """\
+apiVersion: v1
+kind: Pod
+metadata:
+  labels:
+    component: etcd
+    tier: control-plane
+  name: etcd
+  namespace: kube-system
+spec:
+  containers:
+  - command:
+    - etcd
+    - --advertise-client-urls=https://ADDRESS:2379
+    - --data-dir=DATA
+    - --initial-cluster=HOST=https://ADDRESS:2380
+STATE    - --name=HOST
+    - --snapshot-count=10000
+    image: registry.k8s.io/etcd:3.5.16-0
+    name: etcd
+status: {}
+"""
+
+# What the real one refuses: facts.md 1.9 (flags beside --config), 1.16 (preflight), 1.4 (the discovery file exists), 3.4 (the shared files).
+KUBEADM = r"""#!/bin/bash
+K=/etc/kubernetes; . "$FAKE/identity"
+echo "kubeadm $*" >>"$FAKE/argv"
+refuse() { echo "error execution phase: $*" >&2; exit 1; }
+phase() { echo "[$1]"; if [[ $1 == "$(cat "$FAKE/stop-at" 2>/dev/null)" ]]; then touch "$FAKE/reached"; sleep 60; exit 1; fi; sleep "${PAUSE:-0}"; }
+unused() { for path; do [[ ! -e $path ]] || refuse "[ERROR FileAvailable-${path//\//-}]: $path already exists"; done; }
+config() {
+  for word; do case $word in --config=*) CONFIG=${word#*=} ;; --skip-*) ;; *) refuse "can not mix '--config' with arguments [${word#--}]" ;; esac; done
+  [[ -f $CONFIG ]] || refuse "unable to read config"
+  [[ -d $(sed -n 's/^  directory: //p' "$CONFIG") ]] || refuse "could not list patch files"
+  unused $K/kubelet.conf $K/bootstrap-kubelet.conf $K/manifests/{etcd,kube-apiserver,kube-controller-manager,kube-scheduler}.yaml
+  [[ -z $(ls -A "$DATA" 2>/dev/null) ]] || refuse "[ERROR DirAvailable-$DATA]: $DATA is not empty"
+}
+manifest() { mkdir -p $K/manifests "$DATA/member"; sed "s,ADDRESS,$ADDRESS,;s,HOST,$HOST,g;s,DATA,$DATA,;s,STATE,$1," "$FAKE/manifest" | (umask 077; cat >$K/manifests/etcd.yaml); }
+leaves() { mkdir -p $K/pki/etcd; for name in apiserver etcd/server etcd/healthcheck-client; do cp "$CLOUD/pki/leaf.crt" $K/pki/$name.crt; done; }
+conf() { (umask 077; for name; do printf 'server: https://%s\n' "$SERVER" >$K/$name.conf; done); }
+online() { systemctl start kubelet.service; for name in apiserver controller-manager scheduler; do echo >$K/manifests/kube-$name.yaml; done; touch "$CLOUD/api/$ADDRESS"; }
+discovered() {
+  [[ -f $K/stowage-discovery.conf ]] || refuse "discovery: Invalid value: \"\": not a valid HTTPS URL or a file on disk"
+  [[ $(stat -c %a $K/stowage-discovery.conf) == 600 ]] || refuse "test: discovery file is not 0600"
+  [[ -e $CLOUD/tokens/$(sed -n 's/^ *token: //p' $K/stowage-discovery.conf) ]] || refuse "couldn't validate the identity of the API Server"
+  [[ -n $(ls "$CLOUD/api") ]] || refuse "the API server does not answer"
+}
+case $1 in
+  version) echo v1.29.3 ;;
+  config) [[ $3 == --help || -f ${3#*=} ]] ;;
+  token)
+    [[ -f $K/admin.conf ]] || refuse "no admin.conf"
+    case $2 in
+      create) token=$(od -An -N11 -tx1 /dev/urandom | tr -d ' \n'); token=${token:0:6}.${token:6:16}; touch "$CLOUD/tokens/$token"; echo "$token" ;;
+      delete) rm "$CLOUD/tokens/${!#}".* ;;
+    esac ;;
+  init)
+    [[ " $* " == *" --skip-token-print "* ]] || refuse "test: would print the token"
+    config "${@:2}"
+    phase preflight; mkdir -p $K/pki/etcd; for name in ca.crt ca.key sa.key; do cp "$CLOUD/pki/$name" $K/pki/; done
+    phase certs; cp -r "$CLOUD/pki/." $K/pki/; leaves
+    phase kubeconfig; conf admin super-admin kubelet controller-manager scheduler
+    phase etcd; manifest ''; echo "$HOST $ADDRESS false" >"$CLOUD/members"
+    phase control-plane; online
+    phase upload; touch "$CLOUD/nodes/$HOST"; echo "Your Kubernetes control-plane has initialized successfully!" ;;
+  join)
+    config "${@:2}"
+    if grep -q '^controlPlane:' "$CONFIG"; then
+      for name in ca.crt ca.key sa.key sa.pub front-proxy-ca.crt front-proxy-ca.key etcd/ca.crt etcd/ca.key; do [[ -f $K/pki/$name ]] || refuse "failure loading certificate: $name"; done
+      cmp -s $K/pki/ca.key "$CLOUD/pki/ca.key" || refuse "wrong CA"
+      discovered
+      phase preflight; leaves
+      phase kubeconfig; conf admin kubelet controller-manager scheduler
+      phase etcd; grep -q "^$HOST " "$CLOUD/members" || echo "$HOST $ADDRESS true" >>"$CLOUD/members"
+      phase learner; manifest '    - --initial-cluster-state=existing\n'
+      phase promote; sed -i "s/^$HOST .*/$HOST $ADDRESS false/" "$CLOUD/members"
+      phase control-plane; online
+    else
+      unused $K/pki/ca.crt; discovered
+      phase preflight; mkdir -p $K/pki; cp "$CLOUD/pki/ca.crt" $K/pki/
+      phase ca; conf bootstrap-kubelet
+      phase bootstrap; rm $K/bootstrap-kubelet.conf; conf kubelet; systemctl start kubelet.service
+    fi
+    touch "$CLOUD/nodes/$HOST"; phase last; echo "This node has joined the cluster" ;;
+  reset)
+    [[ $2 == -f && $3 == --cri-socket=unix://* ]] || refuse "found multiple CRI endpoints, or asked for confirmation"
+    touch "$FAKE/was-reset"
+    if [[ -e $K/manifests/etcd.yaml && -e $K/admin.conf ]] && grep -q "^$HOST " "$CLOUD/members"; then
+      if [[ $(wc -l <"$CLOUD/members") -gt 1 ]]; then
+        if [[ -e $CLOUD/quorum-lost ]]; then echo "[reset] Failed to remove etcd member: x, please manually remove this etcd member using etcdctl"
+        else sed -i "/^$HOST /d" "$CLOUD/members"; fi
+      fi
+      rm -rf "$DATA"/*
+    fi
+    rm -f "$CLOUD/api/$ADDRESS"; systemctl stop kubelet.service
+    phase reset-half
+    rm -rf $K/manifests/* $K/pki/* $K/{admin,super-admin,kubelet,bootstrap-kubelet,controller-manager,scheduler}.conf ;;
+  *) refuse "unknown command $1" ;;
+esac
+"""
+
+KUBECTL = r"""#!/bin/bash
+. "$FAKE/identity"
+echo "kubectl $*" >>"$FAKE/argv"
+conf='' server='' file='' words=()
+for word; do
+  case $word in --kubeconfig=*) conf=${word#*=} ;; --server=*) server=${word#*=} ;; --filename=*) file=${word#*=} ;; --*=* | --server-side | --force-conflicts) ;; *) words+=("$word") ;; esac
+done
+[[ -f $conf ]] || { echo "error: stat $conf: no such file" >&2; exit 1; }
+: "${server:=$(sed -n 's/^ *server: //p' "$conf")}"
+server=${server#https://} server=${server%:*}
+if [[ $server == backend || $server == 192.0.2.31 ]]; then [[ -n $(ls "$CLOUD/api") ]]; else [[ -e $CLOUD/api/$server ]]; fi || { echo "The connection to the server $server was refused" >&2; exit 1; }
+if token=$(sed -n 's/^ *token: //p' "$conf"); [[ $token && ! -e $CLOUD/tokens/$token ]]; then echo "error: You must be logged in to the server (Unauthorized)" >&2; exit 1; fi
+name() { printf '%s' "$1" | sha256sum | cut -c 1-16; }
+case "${words[*]}" in
+  "get nodes") if [[ $* == *jsonpath* ]]; then for node in "$CLOUD"/nodes/*; do echo "${node##*/} v1.29.3 $(cat "$CLOUD/ready" 2>/dev/null || echo False)"; done; else ls "$CLOUD/nodes" | sed 's,^,node/,'; fi ;;
+  "get secret "*) id=${words[2]#bootstrap-token-}; compgen -G "$CLOUD/tokens/$id.*" >/dev/null ;;
+  "delete node "*) rm "$CLOUD/nodes/${words[2]}" ;;
+  get | diff) if [[ $* == *--raw=* ]]; then echo ok; else cmp -s "$file" "$CLOUD/objects/${file##*/}"; fi ;;
+  create) [[ ! -e $CLOUD/objects/${file##*/} ]] || { echo "Error from server (AlreadyExists)" >&2; exit 1; }; cp "$file" "$CLOUD/objects/" ;;
+  apply) cp "$file" "$CLOUD/objects/"; echo True >"$CLOUD/ready" ;;
+  wait*) [[ -n $(ls "$CLOUD/objects") ]] ;;
+  *) echo "kubectl stand-in: ${words[*]}" >&2; exit 1 ;;
+esac
+"""
+CRICTL = r"""#!/bin/bash
+. "$FAKE/identity"
+echo "crictl $*" >>"$FAKE/argv"
+[[ $1 == --runtime-endpoint=unix://* ]] || exit 1
+case $2 in
+  ps) if [[ -e /etc/kubernetes/manifests/etcd.yaml ]]; then echo cafe01; fi ;;
+  exec)
+    [[ $3 == --sync && $4 == cafe01 && $5 == etcdctl ]] || exit 1
+    if [[ -e $FAKE/real-etcd ]]; then shift 5; words=(); for word; do case $word in --cacert=* | --cert=* | --key=*) ;; *) words+=("${word/https:/http:}") ;; esac; done; exec /usr/bin/etcdctl "${words[@]}"; fi
+    case $* in
+      *"member list") while read -r name address learner; do echo "8e9e05c52164694d, started, $name, https://$address:2380, https://$address:2379, $learner"; done <"$CLOUD/members" ;;
+      *"member remove "*) sed -i "/^${GONE:-master-3} /d" "$CLOUD/members" ;;
+      *"endpoint health --cluster") [[ ! -e $CLOUD/ill ]] ;;
+      *) exit 1 ;;
+    esac ;;
+esac
+"""
+
+
+class Cloud:
+    """What the hosts of one test share: the cluster that the stand-ins play."""
+
+    def __init__(self, root: Path, pki: Path) -> None:
+        self.root = root / "cloud"
+        for name in ("api", "nodes", "tokens", "objects"):
+            (self.root / name).mkdir(parents=True)
+        (self.root / "members").write_text("")
+        shutil.copytree(pki, self.root / "pki")
+        self.phrase = root / "phrase"
+        self.phrase.write_text(PASSPHRASE + "\n")
+        self.hosts = root
+
+    def host(self, name: str, number: int, **environment: str) -> Kube:
+        return Kube(self, name, number, **environment)
+
+    def members(self) -> list[str]:
+        return (self.root / "members").read_text().splitlines()
+
+    def nodes(self) -> list[str]:
+        return sorted(path.name for path in (self.root / "nodes").iterdir())
+
+    def tokens(self) -> list[str]:
+        return [path.name for path in (self.root / "tokens").iterdir()]
+
+
+class Kube(FakeHost):
+    """A fake host with the stand-ins; *number* is the last part of its address."""
+
+    def __init__(self, cloud: Cloud, name: str, number: int, **environment: str) -> None:
+        role = "worker" if name.startswith("node") else "control-plane"
+        defaults = {
+            "HOST": name, "ROLE": role, "FIRST": "1" if name == "master-1" else "", "ADDRESSES": f"192.0.2.{number}/24", "ETCD_DATA_DIR": "/var/lib/stacked-etcd",
+            "WORKERS": "node-1=192.0.2.28 node-2=192.0.2.29" if role == "control-plane" else "", "LB": "1" if role == "control-plane" else "",
+        }  # fmt: skip
+        super().__init__(cloud.hosts / name, **(defaults | environment))
+        self.cloud = cloud
+        self.carries += " 192.0.2.31/32"
+        for command, text in (("kubeadm", KUBEADM), ("kubectl", KUBECTL), ("crictl", CRICTL)):
+            self.stand_in(command, text)
+        for command in ("openssl", "tar", "base64", "sha256sum", "awk", "sed", "grep", "cat"):
+            self.stand_in(command, f'#!/bin/sh\necho "{command} $*" >>"$FAKE/argv"\nPATH=/usr/bin:/bin exec {command} "$@"\n')
+        (self.fake / "identity").write_text(
+            f"HOST={name} ADDRESS=192.0.2.{number} DATA=/var/lib/stacked-etcd CLOUD='{cloud.root}' SERVER={self.environment['SERVER']}\nPATH=/usr/bin:/bin:$PATH\n"
+        )
+        (self.fake / "manifest").write_text(MANIFEST)
+        self.unit("kubelet.service")
+        (self.bundle / "kubeadm").mkdir()
+        text = "apiVersion: kubeadm.k8s.io/v1beta3\npatches:\n  directory: /etc/kubernetes/patches\n"
+        (self.bundle / "kubeadm" / "init.yaml").write_text(text)
+        (self.bundle / "kubeadm" / "join.yaml").write_text(text + ("" if role == "worker" else "controlPlane:\n"))
+        step = {"master": "60", "node": "65"}[name.partition("-")[0]] if name != "master-1" else "50"
+        self.row("/etc/kubernetes/patches/kubeletconfiguration.yaml", "maxPods: 200\n", step=step)
+
+    def do(self, script: str, *options: str, passphrase: bool = True, pause: str = "0") -> subprocess.CompletedProcess[str]:
+        words = [f"PAUSE={pause}", *([f"STOWAGE_PASSPHRASE_FILE={self.cloud.phrase}"] if passphrase else [])]
+        return self.sh("env", *words, "bash", str(self.path(script)), *options)
+
+    def killed_at(self, phase: str, script: str, *options: str) -> None:
+        """Runs *script* until kubeadm is in *phase*, then kills everything at once, as a power cut does."""
+        (self.fake / "stop-at").write_text(phase)
+        (self.fake / "reached").unlink(missing_ok=True)
+        self.killed(script, *options, when=lambda: (self.fake / "reached").exists())
+        (self.fake / "stop-at").unlink()
+
+    def killed(self, script: str, *options: str, when) -> None:
+        command, environment = self.command("bash", str(self.path(script)), *options)
+        environment |= {"STOWAGE_PASSPHRASE_FILE": str(self.cloud.phrase), "PAUSE": "0.05"}
+        end = time.monotonic() + 20
+        with (self.root / "output").open("w") as output:
+            process = subprocess.Popen(command, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+            while not when() and process.poll() is None and time.monotonic() < end:
+                time.sleep(0.01)
+            process.kill()
+            process.wait()
+        assert time.monotonic() < end, (self.root / "output").read_text()
+
+    def reset_was(self) -> bool:
+        path = self.fake / "was-reset"
+        there = path.exists()
+        path.unlink(missing_ok=True)
+        return there
+
+    def handoff(self, name: str) -> Path:
+        return self.file(f"/var/lib/stowage/example/handoff/{name}.handoff")
+
+    def take(self, other: Kube, name: str) -> None:
+        """Copies an archive from *other*, as a person does."""
+        self.handoff(name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(other.handoff(name), self.handoff(name))
+
+    def there(self, path: str) -> bool:
+        return self.file(path).exists() and not stat.S_ISCHR(self.file(path).lstat().st_mode)
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CA and what else init makes; real certificates, for step 90 reads their dates."""
+    root = tmp_path_factory.mktemp("pki")
+    (root / "etcd").mkdir()
+    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=kubernetes", "-days", "365"]
+    subprocess.run([*new, "-keyout", root / "ca.key", "-out", root / "ca.crt"], check=True, capture_output=True)
+    for name in ("front-proxy-ca", "etcd/ca", "leaf"):
+        shutil.copyfile(root / "ca.key", root / f"{name}.key")
+        shutil.copyfile(root / "ca.crt", root / f"{name}.crt")
+    (root / "sa.key").write_text("canary-service-account-key\n")
+    (root / "sa.pub").write_text("public\n")
+    return root
+
+
+@pytest.fixture
+def cloud(tmp_path: Path, pki: Path) -> Cloud:
+    return Cloud(tmp_path, pki)
+
+
+@pytest.fixture
+def first(cloud: Cloud) -> Kube:
+    return cloud.host("master-1", 25)
+
+
+@pytest.fixture
+def up(first: Kube) -> Kube:
+    """The first control plane after step 50."""
+    ok(first.do("50-init.sh"))
+    return first
+
+
+def ok(done: subprocess.CompletedProcess[str], status: int = 0) -> str:
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def no_secret_seen(*hosts: Kube) -> None:
+    """No passphrase, token or key in a command line, a log or a file that is not meant for it."""
+    cloud = hosts[0].cloud
+    secrets = [PASSPHRASE, "canary-service-account-key", *cloud.tokens()]
+    for host in hosts:
+        texts = [host.fake / "argv", *host.file("/var/log/stowage").glob("*")]
+        for path in texts:
+            text = path.read_text()
+            assert not [secret for secret in secrets if secret in text], path
+            assert path.name == "argv" or stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert not (host.root / "layers" / "run" / "stowage-example").exists()
+
+
+# --- 50 --------------------------------------------------------------------------------------------------------------
+
+
+def test_init(up: Kube, tmp_path: Path) -> None:
+    assert up.cloud.nodes() == ["master-1"]
+    calls = (up.fake / "argv").read_text()
+    assert "kubeadm init --config=" in calls and "--skip-token-print" in calls
+    assert "enabled" in up.states()["kubelet.service"]
+    for name in ("control-plane", "worker"):
+        assert stat.S_IMODE(up.handoff(name).stat().st_mode) == 0o600
+    with tarfile.open(up.handoff("worker")) as archive:
+        assert sorted(archive.getnames()) == ["SHA256SUMS", "stowage-discovery.conf"]
+        text = archive.extractfile("stowage-discovery.conf").read().decode()
+        assert "server: https://backend:16443" in text and "PRIVATE" not in text
+    plain = subprocess.run(
+        ["openssl", "enc", "-d", "-aes-256-cbc", "-pbkdf2", "-iter", "600000", "-pass", f"file:{up.cloud.phrase}", "-in", up.handoff("control-plane")], capture_output=True, check=True
+    ).stdout
+    with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
+        assert sorted(archive.getnames()) == sorted(["SHA256SUMS", "stowage-discovery.conf", *(f"pki/{name}" for name in SHARED)])
+    no_secret_seen(up)
+    before = up.snapshot(), up.handoff("worker").read_bytes(), up.cloud.tokens()
+    assert "nothing to change" in ok(up.do("50-init.sh"))
+    assert (up.snapshot(), up.handoff("worker").read_bytes(), up.cloud.tokens()) == before
+    assert not up.reset_was()
+
+
+def test_init_makes_a_new_handoff_when_the_token_is_gone(up: Kube) -> None:
+    (old,) = up.cloud.tokens()
+    (up.cloud.root / "tokens" / old).unlink()
+    assert "1 changed" in ok(up.do("50-init.sh"))
+    assert up.cloud.tokens() not in ([], [old])
+
+
+@pytest.mark.parametrize("phase", ["preflight", "certs", "kubeconfig", "etcd", "upload"])
+def test_init_killed(first: Kube, phase: str) -> None:
+    first.killed_at(phase, "50-init.sh")
+    if phase == "etcd":  # and once more, in the middle of the reset
+        first.killed_at("reset-half", "50-init.sh")
+    assert "master-1 is up" not in ok(first.do("50-init.sh"))
+    assert first.reset_was()
+    assert first.cloud.nodes() == ["master-1"] and first.handoff("worker").exists()
+    assert "nothing to change" in ok(first.do("50-init.sh")) and not first.reset_was()
+
+
+def test_init_whose_etcd_has_members_is_not_reset(first: Kube) -> None:
+    first.killed_at("upload", "50-init.sh")
+    with (first.cloud.root / "members").open("a") as members:
+        members.write("master-2 192.0.2.26 false\n")
+    assert "other members" in ok(first.do("50-init.sh"), 1)
+    assert not first.reset_was()
+
+
+def test_init_killed_in_the_handoff(first: Kube) -> None:
+    """kubeadm is done: no reset, and the archives are made whole."""
+    first.killed("50-init.sh", when=lambda: first.file("/var/lib/stowage/example/handoff/.control-plane.handoff").exists())
+    assert not first.file("/var/lib/stowage/example/handoff/token-id").exists()
+    ok(first.do("50-init.sh"))
+    assert not first.reset_was() and first.handoff("control-plane").exists()
+
+
+def test_init_refuses(first: Kube) -> None:
+    first.put("/etc/kubernetes/manifests/kube-apiserver.yaml", "x")
+    assert "ops/reset.sh" in ok(first.do("50-init.sh"), 1)
+    first.file("/etc/kubernetes/manifests/kube-apiserver.yaml").unlink()
+    first.carries = "192.0.2.25/24"  # and nobody has the VIP
+    assert "waits for: the VIP 192.0.2.31" in ok(first.do("50-init.sh"), 3)
+    assert not (first.fake / "argv").read_text().count("kubeadm ")
+
+
+def test_a_short_passphrase_makes_nothing(first: Kube) -> None:
+    first.cloud.phrase.write_text("short\n")
+    assert "shorter than 12" in ok(first.do("50-init.sh"), 1)
+    assert not first.cloud.tokens() and not first.handoff("worker").exists()
+    first.cloud.phrase.write_text(PASSPHRASE)
+    ok(first.do("50-init.sh"))
+    assert not first.reset_was()
+
+
+def test_one_control_plane_alone_needs_no_passphrase(cloud: Cloud) -> None:
+    alone = cloud.host("master-1", 25, CONTROL_PLANES="master-1=192.0.2.25", ENDPOINT="", VIPS="", SERVER="192.0.2.25:6443", LB="", WORKERS="node-1=192.0.2.28")
+    assert "step 65" in ok(alone.do("50-init.sh", passphrase=False))
+    assert alone.handoff("worker").exists() and not alone.handoff("control-plane").exists()
+
+
+# --- 60 --------------------------------------------------------------------------------------------------------------
+
+
+def test_join(up: Kube) -> None:
+    second = up.cloud.host("master-2", 26)
+    waits = ok(second.do("60-join.sh"), 3)
+    assert "waits for: the handoff from master-1" in waits and "control-plane.handoff" in waits
+    second.take(up, "control-plane")
+    assert "would" in ok(second.do("60-join.sh", "--plan", passphrase=False))
+    ok(second.do("60-join.sh"))
+    assert up.cloud.members()[1] == "master-2 192.0.2.26 false"
+    assert not second.handoff("control-plane").exists() and not second.there("/etc/kubernetes/stowage-discovery.conf")
+    modes = {name: stat.S_IMODE(second.file(f"/etc/kubernetes/pki/{name}").stat().st_mode) for name in SHARED}
+    assert modes == {name: 0o600 if name.endswith(".key") else 0o644 for name in SHARED}
+    no_secret_seen(up, second)
+    second.take(up, "control-plane")  # a later handoff, made here: not ours to remove
+    before = second.snapshot()
+    assert "nothing to change" in ok(second.do("60-join.sh"))
+    assert second.snapshot() == before and second.handoff("control-plane").exists() and not second.reset_was()
+
+
+@pytest.mark.parametrize("phase", ["preflight", "kubeconfig", "etcd", "learner", "control-plane", "last"])
+def test_join_killed(up: Kube, phase: str) -> None:
+    second = up.cloud.host("master-2", 26)
+    second.take(up, "control-plane")
+    second.killed_at(phase, "60-join.sh")
+    assert second.handoff("control-plane").exists()
+    if phase == "learner":
+        second.killed_at("reset-half", "60-join.sh")
+    ok(second.do("60-join.sh"))
+    assert second.reset_was()
+    assert up.cloud.members() == ["master-1 192.0.2.25 false", "master-2 192.0.2.26 false"]
+    assert not second.handoff("control-plane").exists()
+    assert "nothing to change" in ok(second.do("60-join.sh"))
+    no_secret_seen(up, second)
+
+
+def test_join_killed_at_random(up: Kube) -> None:
+    second = up.cloud.host("master-2", 26)
+    second.take(up, "control-plane")
+    chance = random.Random(60)
+    for _ in range(6):
+        at = time.monotonic() + chance.uniform(0.1, 2.0)
+        second.killed("60-join.sh", when=lambda at=at: time.monotonic() > at)
+    ok(second.do("60-join.sh"))
+    assert [line.split()[0] for line in up.cloud.members()] == ["master-1", "master-2"]
+    assert "nothing to change" in ok(second.do("60-join.sh"))
+
+
+def test_a_member_that_cannot_be_taken_out_stops_the_rerun(up: Kube) -> None:
+    second = up.cloud.host("master-2", 26)
+    second.take(up, "control-plane")
+    second.killed_at("control-plane", "60-join.sh")
+    (up.cloud.root / "quorum-lost").touch()
+    assert "remove-member.sh master-2" in ok(second.do("60-join.sh"), 1)
+
+
+def test_join_from_a_stick(up: Kube, tmp_path: Path) -> None:
+    stick = tmp_path / "stick"
+    shutil.copyfile(up.handoff("control-plane"), stick)
+    second, third = up.cloud.host("master-2", 26), up.cloud.host("master-3", 27)
+    assert "needed yet by: master-3" in ok(second.do("60-join.sh", "--handoff", str(stick)))
+    assert stick.exists()
+    ok(third.do("60-join.sh", "--handoff", str(stick)))
+    assert not stick.exists()
+
+
+def forged(path: Path, **files: str) -> None:
+    """An archive in which all sums are right, and something else is not."""
+    with tarfile.open(path, "w") as archive:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name.replace("__", "../"))
+            if text.startswith("-> "):
+                entry.type, entry.linkname = tarfile.SYMTYPE, text[3:]
+                archive.addfile(entry)
+            else:
+                entry.size = len(text)
+                archive.addfile(entry, io.BytesIO(text.encode()))
+
+
+def test_bad_archives_change_nothing(up: Kube) -> None:
+    second, node = up.cloud.host("master-2", 26), up.cloud.host("node-1", 28)
+    second.take(up, "control-plane")
+    up.cloud.phrase.write_text("another canary of a passphrase")
+    assert "wrong passphrase" in ok(second.do("60-join.sh"), 1)
+    up.cloud.phrase.write_text(PASSPHRASE)
+    data = bytearray(second.handoff("control-plane").read_bytes())
+    data[2000] ^= 1
+    second.handoff("control-plane").write_bytes(data)
+    assert "not as it was made" in ok(second.do("60-join.sh"), 1)
+    node.take(up, "worker")
+    good = node.handoff("worker").read_bytes()
+    with tarfile.open(node.handoff("worker")) as archive:
+        conf, total = (archive.extractfile(name).read().decode() for name in ("stowage-discovery.conf", "SHA256SUMS"))
+    name = "stowage-discovery.conf"
+    for files in ({name: conf, "SHA256SUMS": total, "__etc/cron.d/x": "x"}, {name: "-> /etc/shadow", "SHA256SUMS": total}, {name: conf + "#", "SHA256SUMS": total}, {name: conf}):
+        forged(node.handoff("worker"), **files)
+        assert "not as it was made" in ok(node.do("65-join.sh"), 1)
+    node.handoff("worker").write_bytes(good)
+    node.seal(CLUSTER="example", SERVER="other:16443")
+    assert "another cluster" in ok(node.do("65-join.sh"), 1)
+    node.seal(SERVER="backend:16443")
+    for token in up.cloud.tokens():
+        (up.cloud.root / "tokens" / token).unlink()
+    assert "token" in ok(node.do("65-join.sh"), 1)
+    for host in (second, node):
+        assert not [path for path in host.snapshot() if "/etc/kubernetes/" in path and "patches" not in path]
+        assert not host.reset_was() and "kubeadm join" not in (host.fake / "argv").read_text()
+
+
+# --- 65 --------------------------------------------------------------------------------------------------------------
+
+
+def test_worker(up: Kube) -> None:
+    node = up.cloud.host("node-1", 28)
+    assert "worker.handoff" in ok(node.do("65-join.sh"), 3)
+    node.take(up, "worker")
+    ok(node.do("65-join.sh", passphrase=False))
+    assert "node-1" in up.cloud.nodes() and not node.handoff("worker").exists() and not node.there("/etc/kubernetes/stowage-discovery.conf")
+    assert not list(node.file("/etc/kubernetes/pki").rglob("*.key"))
+    assert "nothing to change" in ok(node.do("65-join.sh"))
+    no_secret_seen(up, node)
+
+
+@pytest.mark.parametrize("phase", ["preflight", "ca", "bootstrap", "last"])
+def test_worker_killed(up: Kube, phase: str) -> None:
+    node = up.cloud.host("node-1", 28)
+    node.take(up, "worker")
+    node.killed_at(phase, "65-join.sh")
+    ok(node.do("65-join.sh"))
+    assert node.reset_was() and "node-1" in up.cloud.nodes() and not node.handoff("worker").exists()
+    assert "nothing to change" in ok(node.do("65-join.sh"))
+
+
+def test_a_worker_of_another_cluster_is_left_alone(up: Kube) -> None:
+    node = up.cloud.host("node-1", 28)
+    node.take(up, "worker")
+    node.put("/etc/kubernetes/pki/ca.crt", "another CA")
+    assert "ops/reset.sh" in ok(node.do("65-join.sh"), 1)
+    assert node.file("/etc/kubernetes/pki/ca.crt").read_text() == "another CA" and not node.reset_was()
