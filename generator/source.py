@@ -19,6 +19,7 @@ MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 100
 MAX_NODES = 500_000
 MAX_DIGITS = 18
+MAX_PURE = 256 * 1024
 
 # Where the schema admits a literal secret, only so that a rule can explain why not.
 SECRETS: tuple[Path, ...] = (("loadBalancer", "keepalived", "authPass"),)
@@ -138,13 +139,13 @@ def _at(text: str, index: int) -> Position:
     return Position(text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index))
 
 
-def _events(text: str) -> Iterator[Any]:
-    """The parser's events: libyaml's where ruamel.yaml.clib is there (ten times as fast), ruamel's own otherwise."""
+def _events(text: str, *, pure: bool) -> Iterator[Any]:
+    """The parser's events, from ruamel's own parser where *pure*, else from libyaml's (ten times as fast) where ruamel.yaml.clib is there."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        yield from YAML(typ="safe").parse(text)
+        yield from YAML(typ="safe", pure=pure).parse(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
@@ -268,9 +269,24 @@ def _resolve(text: str) -> Any:
 
 
 def _build(name: str, text: str) -> tuple[Source, list[Diagnostic]]:
+    """
+    Data and findings of *text*.
+
+    What libyaml refuses is read again by ruamel's own parser, which knows more of YAML 1.2 (``[fd00::1/64]``): so the same text is taken,
+    and the same error said, with libyaml and without.  For a text too large for the slow parser libyaml's word stands.
+    """
+    try:
+        return _build_with(name, text, pure=False)
+    except _Refused as refused:
+        if refused.diagnostic.code != "SRC006" or len(text) > MAX_PURE:
+            raise
+        return _build_with(name, text, pure=True)
+
+
+def _build_with(name: str, text: str, *, pure: bool) -> tuple[Source, list[Diagnostic]]:
     builder = _Builder(name, text)
     documents = 0
-    for event in _events(text):
+    for event in _events(text, pure=pure):
         kind = type(event).__name__
         if kind == "ScalarEvent":
             builder.scalar(event)

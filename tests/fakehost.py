@@ -73,7 +73,7 @@ ip link add "$NIC" type dummy 2>/dev/null || ip link add "$NIC" type veth peer n
 ip link set "$NIC" up
 for address in $CARRIES; do ip address add "$address" dev "$NIC" nodad 2>/dev/null || ip address add "$address" dev "$NIC"; done
 if [ -f "$ROOT/before.sh" ]; then . "$ROOT/before.sh"; fi
-exec "$@"
+"$@" || exit  # not exec: PID 1 of a namespace takes no signal
 """
 
 

@@ -221,10 +221,11 @@ class Kube(FakeHost):
         self.carries += " 192.0.2.31/32"
         for command, text in (("kubeadm", KUBEADM), ("kubectl", KUBECTL), ("crictl", CRICTL)):
             self.stand_in(command, text)
+        self.stand_in("etcdctl", "#!/bin/sh\nexit 1\n")
         for command in ("openssl", "tar", "base64", "sha256sum", "awk", "sed", "grep", "cat"):
             self.stand_in(command, f'#!/bin/sh\necho "{command} $*" >>"$FAKE/argv"\nPATH=/usr/bin:/bin exec {command} "$@"\n')
         (self.fake / "identity").write_text(
-            f"HOST={name} ADDRESS=192.0.2.{number} DATA=/var/lib/stacked-etcd CLOUD='{cloud.root}' SERVER={self.environment['SERVER']}\nPATH=/usr/bin:/bin:$PATH\n"
+            f"HOST={name} ADDRESS=192.0.2.{number} DATA=/var/lib/stacked-etcd CLOUD='{cloud.root}' SERVER={self.environment['SERVER']}\nPATH=/usr/bin:/bin:$PATH\nsystemctl() {{ '{self.bin}/systemctl' \"$@\"; }}\n"
         )
         (self.fake / "manifest").write_text(MANIFEST)
         self.unit("kubelet.service")

@@ -159,16 +159,16 @@ secret_there() { [[ -f $BUNDLE/secrets/$1 || -f $VAR/secrets/$1 ]]; }
 
 # secret NAME: prints it, without a newline, to a pipe or $(...): from secrets/, from the store of this host, else asked on the terminal (twice) and stored 0600.
 secret() {
-  local store=$VAR/secrets/$1 first='' again=''
+  local store=$VAR/secrets/$1 typed='' again=''
   [[ $1 =~ ^[A-Za-z0-9][A-Za-z0-9_.-]*$ ]] || die "'$1' is no name of a secret"
   if [[ -f $BUNDLE/secrets/$1 ]]; then cat -- "$BUNDLE/secrets/$1"; return; fi
   if [[ -f $store ]]; then cat -- "$store"; return; fi
   { : </dev/tty; } 2>/dev/null || die "the secret '$1' is not there and no terminal to ask on" "stowage bundle --secrets DIR, or run this on a terminal"
-  read -r -s -p "secret '$1' (not shown): " first </dev/tty 2>/dev/tty && echo >/dev/tty
+  read -r -s -p "secret '$1' (not shown): " typed </dev/tty 2>/dev/tty && echo >/dev/tty
   read -r -s -p "again: " again </dev/tty 2>/dev/tty && echo >/dev/tty
-  [[ -n $first && $first == "$again" ]] || die "empty, or not the same twice" "run again"
-  (umask 077 && mkdir -p "$VAR/secrets" && printf '%s' "$first" >"$store.new" && mv -f -- "$store.new" "$store")
-  printf '%s' "$first"
+  [[ -n $typed && $typed == "$again" ]] || die "empty, or not the same twice" "run again"
+  (umask 077 && mkdir -p "$VAR/secrets" && printf '%s' "$typed" >"$store.new" && mv -f -- "$store.new" "$store")
+  printf '%s' "$typed"
 }
 
 # --- the frame -------------------------------------------------------------------------------------------------------

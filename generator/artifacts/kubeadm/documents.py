@@ -91,11 +91,13 @@ def _cluster_configuration(version: Version, cluster: Cluster) -> Document:
         "podSubnet": ",".join(str(n) for n in cluster.pod_subnets),
         "serviceSubnet": ",".join(str(n) for n in cluster.service_subnets),
     }
-    document["apiServer"] = {
+    api_server = {
         **({"certSANs": list(cluster.api_cert_sans)} if cluster.api_cert_sans else {}),
         **_arguments(version, cluster.api_server_args),
         **version.api_server(cluster),
     }
+    if api_server:
+        document["apiServer"] = api_server
     for key, pairs in (("controllerManager", cluster.controller_manager_args), ("scheduler", cluster.scheduler_args)):
         if pairs:
             document[key] = _arguments(version, pairs)

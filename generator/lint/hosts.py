@@ -1,0 +1,386 @@
+"""HST: the hosts by themselves: names, addresses, roles, and settings that reach nobody."""
+
+import re
+from collections.abc import Iterator
+
+from netaddr import IPAddress
+
+from generator.diagnostics import Related
+from generator.lint import Finding, rule
+from generator.lint.places import grouped, host_places, several, unusable
+from generator.model import CONTROL_PLANE, LOAD_BALANCER, Cluster, Host
+
+# Labels of RFC 1123, in lower case; the whole is the value of a node label, which has at most 63 characters.
+_NAME = re.compile(r"(?=.{1,63}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+LOCAL_NAMES = frozenset(("localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"))
+# Interfaces that container networks make; ``lo`` carries no VRRP.
+_FOREIGN = re.compile(r"lo|(docker|cni|kube-ipvs|tunl|virbr)[0-9]+|(flannel|flannel-v6|vxlan|vxlan-v6)\..*|(cali|veth|br-).*")
+_KUBERNETES_KEYS = (
+    "kubelet",
+    "kubeletExtraArgs",
+    "labels",
+    "taints",
+    "imagePullPolicy",
+    "ignorePreflightErrors",
+    "containerRuntimeVersion",
+    "proxy",
+)
+
+
+@rule("HST001", "error")
+def duplicate_name(cluster: Cluster) -> Iterator[Finding]:
+    """
+    Two hosts have one name.
+
+    Why it hurts: the second node takes over the first one's Node object, its etcd member and its folder in the bundle.
+
+    Example: `{name: master-2, ...}` twice, or `master-2` and `Master-2`.
+
+    Use instead: a name of its own for every host; letter case makes no difference in DNS or on FAT media.
+
+    Source: kubesphere/kubekey#1845; kubeadm, "unique hostname for every node".
+    """
+    first: dict[str, Host] = {}
+    for host in cluster.hosts:
+        other = first.setdefault(host.name.lower(), host)
+        if other is not host:
+            yield Finding(
+                ("hosts", host.index, "name"),
+                f"{host.label()} has the name of {other.label()}",
+                "give every host a name of its own",
+                related=(Related(("hosts", other.index, "name"), "the first of them"),),
+            )
+
+
+@rule("HST002", "error")
+def duplicate_address(cluster: Cluster) -> Iterator[Finding]:
+    """
+    Two hosts have one address.
+
+    Why it hurts: both answer ARP for it and connections end at either; etcd gets two members with one peer URL.
+
+    Example: two hosts with `address: 192.168.1.25/24`.
+
+    Use instead: the address that each host really has.
+
+    Source: kubesphere/kubekey#1845; RFC 5227, section 1.
+    """
+    first: dict[tuple[int, int], Host] = {}
+    for host in cluster.hosts:
+        for index, address in enumerate(host.addresses):
+            other = first.setdefault((address.version, address.value), host)
+            if other is not host:
+                yield Finding(
+                    host_places(cluster, host)[index].path,
+                    f"{host.label()} and {other.label()} have one address {address.ip}",
+                    "write the address that each of them really has",
+                    related=(Related(("hosts", other.index, "address"), "the first of them"),),
+                )
+
+
+@rule("HST003", "error")
+def bad_name(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A host name is none for Kubernetes.
+
+    Why it hurts: the name becomes the Node object, a label value, an etcd member and a folder of the bundle; the kubelet can't register
+    with another form, and a name with `/` or `..` would leave the bundle.
+
+    Example: `Master_1`, `node-1.`, a name of 64 characters.
+
+    Use instead: lower-case letters, digits, hyphens, and dots between the parts, at most 63 characters in all.
+
+    Source: kubeadm's ValidateNodeRegistrationOptions (DNS-1123 subdomain); kubernetes.io/hostname is a label value of at most 63
+    characters (awslabs/amazon-eks-ami#618).
+    """
+    for host in cluster.hosts:
+        if not _NAME.fullmatch(host.name):
+            shown = host.name if len(host.name) <= 63 else f"of {len(host.name)} characters"
+            yield Finding(
+                ("hosts", host.index, "name"),
+                f"host name {shown} can't be a node's",
+                "use lower-case letters, digits, hyphens and dots, at most 63 characters, a letter or digit at each end",
+            )
+
+
+@rule("HST004", "error")
+def reserved_name(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A host is called localhost.
+
+    Why it hurts: the generated hosts file would resolve the loopback name to a network address, and every program that trusts localhost
+    would talk to that host.
+
+    Example: `{name: localhost, ...}`.
+
+    Use instead: the host's own name.
+
+    Source: RFC 6761, section 6.3.
+    """
+    for host in cluster.hosts:
+        if host.name.lower() in LOCAL_NAMES:
+            yield Finding(("hosts", host.index, "name"), f"hosts[{host.index}] is called {host.name}", "write the host's own name")
+
+
+@rule("HST005", "error")
+def unusable_address(cluster: Cluster) -> Iterator[Finding]:
+    """
+    An address that no host can have.
+
+    Why it hurts: the kubelet refuses loopback, multicast, link-local and unspecified addresses as node addresses, and the first and last
+    address of a network belong to the network itself.
+
+    Example: `address: 192.168.1.0/24`, `address: 192.168.1.255/24`, `address: fe80::25/64`.
+
+    Use instead: the address that `ip address` shows on the host; where the prefix is wrong, correct that.
+
+    Source: kubelet, validateNodeIP (pkg/kubelet/kubelet_node_status.go); RFC 1122, section 3.2.1.3; RFC 4291, section 2.6.1.
+    """
+    for host in cluster.hosts:
+        for index, address in enumerate(host.addresses):
+            why = unusable(address)
+            if why:
+                yield Finding(
+                    host_places(cluster, host)[index].path,
+                    f"{host.label()} can't have {address}: it is {why}",
+                    "write the address that `ip address` shows on the host, with the prefix of its network",
+                )
+
+
+@rule("HST006", "warning")
+def gateway_elsewhere(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A gateway outside of the host's network.
+
+    Why it hurts: a host reaches its gateway only within its own network, so either the gateway or the host's prefix is wrong; with the
+    wrong prefix the VIP is out of reach too.
+
+    Example: `address: 192.168.2.25/24` under `hostDefaults: {gateway: 192.168.1.1}`.
+
+    Use instead: a `gateway` of its own on that host.
+
+    Source: RFC 1122, section 3.3.1.1.
+    """
+    for path, hosts in grouped(cluster, cluster.hosts, "gateway").items():
+        for gateway in map(IPAddress, hosts[0].settings.gateways):
+            value, version = int(gateway), gateway.version
+            far = [
+                h
+                for h in hosts
+                if any(a.version == version for a in h.addresses)
+                and not any(a.version == version and a.first <= value <= a.last for a in h.addresses)
+            ]
+            if far:
+                yield Finding(
+                    path, f"gateway {gateway} is outside of the network of {several(far)}", "give such a host a gateway of its own"
+                )
+
+
+@rule("HST007", "error")
+def own_gateway(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A host is its own gateway.
+
+    Why it hurts: it would send all that leaves its network to itself.
+
+    Example: `{address: 192.168.1.1/24, gateway: 192.168.1.1}`.
+
+    Use instead: the router's address; or another address for the host, where the router really has this one.
+
+    Source: RFC 1122, section 3.3.1.
+    """
+    for host in cluster.hosts:
+        gateways = host.settings.gateways
+        # Text first: parsing every gateway of a thousand hosts takes longer than all other rules together.
+        for index, address in enumerate(host.addresses) if gateways else ():
+            if str(address.ip) in gateways or any(":" in g and IPAddress(g) == address.ip for g in gateways):
+                yield Finding(
+                    host_places(cluster, host)[index].path,
+                    f"{host.label()} has the address of its gateway {address.ip}",
+                    "write the router's address as gateway, or the host's own as address",
+                )
+
+
+@rule("HST008", "error")
+def no_interface(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A host has no interface.
+
+    Why it hurts: keepalived, the CNI and the preflight checks name the interface that carries the address; a guess takes another one as
+    soon as the host has two.
+
+    Example: `hostDefaults: {os: rocky-9}` with hosts that have no `interface` either.
+
+    Use instead: `interface:` in hostDefaults, and on every host whose interface has another name.
+
+    Source: keepalived.conf(5), *interface* ("interface ens160 doesn't exist", exit status 5).
+    """
+    hosts = [h for h in cluster.hosts if not h.settings.interface]
+    if hosts:
+        yield Finding(("hosts", hosts[0].index), f"{several(hosts)}: no interface", "add `interface:` to hostDefaults or to the host")
+
+
+@rule("HST009", "error")
+def no_os(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A host has no operating system.
+
+    Why it hurts: package names, the path of nginx's stream module and its user differ between families; there is no default that is right.
+
+    Example: `hostDefaults: {interface: ens160}` with hosts that have no `os` either.
+
+    Use instead: `os:` in hostDefaults or on the host, such as `rocky-9` or `debian-12`.
+
+    Source: checklist row 5 (nginx-mod-stream or libnginx-mod-stream).
+    """
+    hosts = [h for h in cluster.hosts if not h.settings.os]
+    if hosts:
+        yield Finding(("hosts", hosts[0].index), f"{several(hosts)}: no os", "add `os:` to hostDefaults or to the host, such as rocky-9")
+
+
+@rule("HST010", "error")
+def foreign_interface(cluster: Cluster) -> Iterator[Finding]:
+    """
+    An interface that a container network makes.
+
+    Why it hurts: it isn't there when the host boots, or it reaches nobody; a VIP on `lo` answers no ARP, and one on `cni0` is inside of
+    the pod network.
+
+    Example: `interface: docker0`, `interface: lo`.
+
+    Use instead: the interface that carries the host's address, such as `ens160`.
+
+    Source: keepalived.conf(5), *interface*; the names are those of docker, flannel and Calico.
+    """
+    for path, hosts in grouped(cluster, cluster.hosts, "interface").items():
+        name = hosts[0].settings.interface
+        if _FOREIGN.fullmatch(name):
+            yield Finding(path, f"interface {name} can't carry the address of {several(hosts)}", "name the interface of the host's network")
+
+
+@rule("HST011", "error")
+def no_control_plane(cluster: Cluster) -> Iterator[Finding]:
+    """
+    No host is a control plane.
+
+    Why it hurts: there is nothing to join.
+
+    Example: an inventory whose hosts are all `role: worker`.
+
+    Use instead: `role: control-plane` on one, three or five hosts.
+
+    Source: design.md, section 1.
+    """
+    if not cluster.control_planes:
+        yield Finding(("hosts",), "no host is a control plane", "give one, three or five hosts `role: control-plane`", on_key=True)
+
+
+@rule("HST012", "error")
+def even_control_planes(cluster: Cluster) -> Iterator[Finding]:
+    """
+    An even number of control planes.
+
+    Why it hurts: etcd needs more than half of its members. Two stop when either one fails, four when two fail: one more host to break, and
+    none more that may.
+
+    Example: two hosts with `role: control-plane`.
+
+    Use instead: three (one may fail) or five (two may fail).
+
+    Source: etcd FAQ, "Why an odd number of cluster members?"; kubespray and KubeKey refuse it too.
+    """
+    planes = cluster.control_planes
+    if planes and len(planes) % 2 == 0:
+        yield Finding(
+            ("hosts", planes[-1].index, "role"),
+            f"{len(planes)} control planes, an even number",
+            f"make it {len(planes) - 1} or {len(planes) + 1}: {len(planes)} survive no more failures than {len(planes) - 1}",
+        )
+
+
+@rule("HST013", "warning")
+def many_control_planes(cluster: Cluster) -> Iterator[Finding]:
+    """
+    More than seven control planes.
+
+    Why it hurts: every write waits for more than half of the etcd members, so each further one makes the cluster slower.
+
+    Example: nine hosts with `role: control-plane`.
+
+    Use instead: three, five or seven; the others as workers.
+
+    Source: etcd FAQ, "What is maximum cluster size?" (no more than seven).
+    """
+    planes = cluster.control_planes
+    if len(planes) > 7:
+        yield Finding(("hosts", planes[7].index, "role"), f"{len(planes)} control planes", "seven are the most that etcd advises")
+
+
+@rule("HST014", "error")
+def idle_priority(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A VRRP priority on a host that never holds the VIP.
+
+    Why it hurts: whoever wrote it expects this host to carry the VIP, and it won't.
+
+    Example: `{name: node-1, role: worker, priority: 150}`.
+
+    Use instead: `priority` on the load balancers; where no host has that role, these are the control planes.
+
+    Source: design.md, section 1 (roles).
+    """
+    carriers = {h.index for h in cluster.load_balancers}
+    if carriers or len(cluster.control_planes) == 1:
+        for host in cluster.hosts:
+            if host.priority is not None and host.index not in carriers:
+                yield Finding(
+                    ("hosts", host.index, "priority"),
+                    f"{host.label()} never holds the VIP: priority {host.priority} has no effect",
+                    "remove it, or set it on a host that carries the load balancer",
+                    on_key=True,
+                )
+
+
+@rule("HST015", "error")
+def idle_weight(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A weight on a host without an API server.
+
+    Why it hurts: the load balancer forwards to control planes only, so the weight changes nothing.
+
+    Example: `{name: node-1, role: worker, weight: 5}`.
+
+    Use instead: `weight` on control planes, or `loadBalancer.nginx.weight` for all of them.
+
+    Source: design.md, section 1 (roles).
+    """
+    for host in cluster.hosts:
+        if host.weight is not None and host.role != CONTROL_PLANE:
+            yield Finding(
+                ("hosts", host.index, "weight"),
+                f"{host.label()} has no API server: weight {host.weight} has no effect",
+                "remove it, or set it on a control plane",
+                on_key=True,
+            )
+
+
+@rule("HST016", "error")
+def no_kubelet(cluster: Cluster) -> Iterator[Finding]:
+    """
+    Kubernetes settings on a dedicated load balancer.
+
+    Why it hurts: no kubelet and no container runtime run there, so a label or a taint that somebody relies on never exists.
+
+    Example: `{name: lb-1, role: load-balancer, labels: {zone: hall-2}}`.
+
+    Use instead: remove the key; or `role: worker`, where the host is to be a node.
+
+    Source: design.md, section 1 (roles).
+    """
+    for host in cluster.hosts:
+        if host.role == LOAD_BALANCER:
+            for key in _KUBERNETES_KEYS:
+                if key in cluster.lock["hosts"][host.index]:
+                    yield Finding(
+                        ("hosts", host.index, key), f"{host.label()} runs no kubelet: {key} has no effect", "remove it", on_key=True
+                    )

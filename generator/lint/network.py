@@ -1,0 +1,263 @@
+"""NET: the networks of pods, services and hosts; kubeadm checks none of this."""
+
+from collections.abc import Iterator
+
+from netaddr import IPNetwork
+
+from generator.diagnostics import Path, Related
+from generator.lint import Finding, rule
+from generator.lint.hosts import LOCAL_NAMES
+from generator.lint.places import Place, holds, host_networks, host_places, overlap, vip_places
+from generator.model import Cluster, Host
+
+PODS: Path = ("cluster", "podSubnet")
+SERVICES: Path = ("cluster", "serviceSubnet")
+_SPECIAL = tuple(
+    (IPNetwork(text), what)
+    for text, what in {
+        "0.0.0.0/8": "this host on this network",
+        "127.0.0.0/8": "loopback",
+        "169.254.0.0/16": "link-local",
+        "224.0.0.0/4": "multicast",
+        "::/127": "loopback",
+        "fe80::/10": "link-local",
+        "ff00::/8": "multicast",
+    }.items()
+)
+
+
+@rule("NET001", "error")
+def pods_over_services(cluster: Cluster) -> Iterator[Finding]:
+    """
+    Pod and service network overlap.
+
+    Why it hurts: a pod may get the address of a service; who connects to the one reaches the other.
+
+    Example: `podSubnet: 10.96.0.0/12` with `serviceSubnet: 10.96.0.0/16`, whichever contains the other.
+
+    Use instead: two networks apart, such as 10.244.0.0/16 and 10.96.0.0/16.
+
+    Source: kubernetes/kubeadm#3312 (kubeadm accepts the overlap); coreos/coreos-kubernetes#335 (both directions).
+    """
+    for pods in cluster.pod_subnets:
+        for services in cluster.service_subnets:
+            if overlap(pods, services):
+                yield Finding(
+                    SERVICES,
+                    f"service network {services.cidr} overlaps pod network {pods.cidr}",
+                    "choose two networks apart",
+                    related=(Related(PODS, "the pod network"),),
+                )
+
+
+def _over_hosts(cluster: Cluster, networks: tuple[IPNetwork, ...], what: str, path: Path) -> Iterator[Finding]:
+    places = [place for place in host_networks(cluster) for network in networks if overlap(network, place.network)]
+    for network in networks:
+        hit: list[Place] = [place for place in places if overlap(network, place.network)]
+        if hit:
+            more = f" and {len(hit) - 1} more networks" if len(hit) > 1 else ""
+            yield Finding(
+                path,
+                f"{what} network {network.cidr} overlaps {hit[0].network.cidr} of {hit[0].label}{more}",
+                "choose a network that no host stands in",
+                related=(Related(hit[0].path, "the host"),),
+            )
+
+
+@rule("NET002", "error")
+def pods_over_hosts(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The pod network overlaps a network that hosts stand in.
+
+    Why it hurts: every node gets routes for the pod network into the tunnel; hosts, gateway and VIP behind them become unreachable, often
+    only once a certain node has joined.
+
+    Example: `podSubnet: 192.168.0.0/16`, Calico's own default, with hosts in 192.168.1.0/24.
+
+    Use instead: `podSubnet: 10.244.0.0/16`, or another private network that the site doesn't use.
+
+    Source: Calico's custom-resources.yaml (default pool 192.168.0.0/16); coreos/coreos-kubernetes#335; aws/eks-anywhere#2086.
+    """
+    yield from _over_hosts(cluster, cluster.pod_subnets, "pod", PODS)
+
+
+@rule("NET003", "error")
+def services_over_hosts(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The service network overlaps a network that hosts stand in.
+
+    Why it hurts: kube-proxy rewrites what goes to a service address on every node, so a host with such an address disappears for pods and
+    nodes as soon as a service gets it.
+
+    Example: `serviceSubnet: 10.96.0.0/12` with hosts in 10.100.3.0/24: a /12 reaches up to 10.111.255.255.
+
+    Use instead: a smaller service network, such as 10.96.0.0/16, or another one.
+
+    Source: coreos/coreos-kubernetes#335; openshift/installer#3436; kubernetes/kubeadm#3312.
+    """
+    yield from _over_hosts(cluster, cluster.service_subnets, "service", SERVICES)
+
+
+@rule("NET010", "error")
+def vip_in_cluster_networks(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The VIP lies in the pod or service network.
+
+    Why it hurts: nodes send what is for the VIP into the pod network, or kube-proxy rewrites it; the API is gone once the CNI runs.
+
+    Example: `address: 10.244.0.5/24` with `podSubnet: 10.244.0.0/16`.
+
+    Use instead: a free address of the load balancers' own network.
+
+    Source: checklist row 2; kubernetes/kubeadm#3312.
+    """
+    known = {(p.network.version, p.network.first, p.network.prefixlen) for p in host_networks(cluster)}
+    for place in vip_places(cluster):
+        vip = place.network
+        for networks, what, path in ((cluster.pod_subnets, "pod", PODS), (cluster.service_subnets, "service", SERVICES)):
+            for network in networks:
+                stranger = (vip.version, vip.first, vip.prefixlen) not in known
+                if holds(network, vip) or (stranger and overlap(network, vip)):
+                    yield Finding(
+                        place.path,
+                        f"{place.label} or its network {vip.cidr} lies in the {what} network {network.cidr}",
+                        "take a free address of the load balancers' network",
+                        related=(Related(path, f"the {what} network"),),
+                    )
+
+
+@rule("NET011", "error")
+def host_bits(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A network is written with host bits.
+
+    Why it hurts: kubeadm takes it, but BIRD does not start with such a pool ("Invalid network prefix") and Calico refuses it; and a reader
+    can't tell whether the address or the prefix is the mistake.
+
+    Example: `podSubnet: 10.244.3.1/16`.
+
+    Use instead: the network itself, `10.244.0.0/16`.
+
+    Source: projectcalico/libcalico-go#425 ("IP pool CIDR is not strictly masked").
+    """
+    for networks, path in ((cluster.pod_subnets, PODS), (cluster.service_subnets, SERVICES)):
+        for network in networks:
+            if network.value != network.first:
+                yield Finding(path, f"{path[-1]} {network} has host bits", f"write {network.cidr}, or correct the prefix")
+
+
+def _wrong_families(cluster: Cluster, host: Host) -> str:
+    """What is wrong with the families of *host*'s addresses, or an empty string."""
+    versions = [a.version for a in host.addresses]
+    wanted = list(dict.fromkeys(cluster.ip_versions))
+    if len(set(versions)) != len(versions):
+        return f"has two IPv{versions[0]} addresses"
+    if not host.runs_kubernetes:
+        return "" if wanted[0] in versions else f"has no IPv{wanted[0]} address"
+    missing = [v for v in wanted if v not in versions]
+    if missing:
+        return f"has no IPv{missing[0]} address"
+    return "" if versions[: len(wanted)] == wanted else f"has its IPv{versions[0]} address first"
+
+
+@rule("NET012", "error")
+def host_families(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A host's addresses are not of the cluster's families.
+
+    Why it hurts: the first address is the node's, for the kubelet and etcd; it must be of the family that podSubnet names first, and a
+    dual-stack node that lacks one family gets no pods of it.
+
+    Example: `podSubnet: 10.244.0.0/16,fd00:10:244::/56` with `address: 192.168.1.25/24` alone.
+
+    Use instead: one address of each family, in podSubnet's order: `address: [192.168.1.25/24, fd00:192:168:1::25/64]`.
+
+    Source: kubelet --node-ip; Kubernetes, IPv4/IPv6 dual-stack (nodes need addresses of both families).
+    """
+    for host in cluster.hosts:
+        wrong = _wrong_families(cluster, host)
+        if wrong:
+            order = " then ".join(f"IPv{v}" for v in dict.fromkeys(cluster.ip_versions))
+            yield Finding(
+                ("hosts", host.index, "address"),
+                f"{host.label()} {wrong}",
+                f"write one address a family, {order}, as in podSubnet",
+                related=(Related(PODS, "the cluster's families"),),
+            )
+
+
+@rule("NET013", "error")
+def subnet_families(cluster: Cluster) -> Iterator[Finding]:
+    """
+    podSubnet and serviceSubnet are of different families.
+
+    Why it hurts: kubeadm refuses two networks of one family; where the two keys differ, services get addresses that no pod can answer
+    with, and the node's family is ambiguous.
+
+    Example: `podSubnet: 10.244.0.0/16,fd00:10:244::/56` with `serviceSubnet: 10.96.0.0/16`.
+
+    Use instead: the same families in the same order in both.
+
+    Source: kubeadm's ValidateIPNetFromString (one of each family); Kubernetes, IPv4/IPv6 dual-stack.
+    """
+    pods, services = ([n.version for n in s] for s in (cluster.pod_subnets, cluster.service_subnets))
+    twice = False
+    for versions, path in ((pods, PODS), (services, SERVICES)):
+        if len(set(versions)) != len(versions):
+            twice = True
+            yield Finding(path, f"{path[-1]} has two IPv{versions[0]} networks", "write one network, or one of each family")
+    if not twice and pods != services:
+        shown = [" then ".join(f"IPv{v}" for v in versions) for versions in (pods, services)]
+        yield Finding(
+            SERVICES,
+            f"serviceSubnet is {shown[1]}, podSubnet is {shown[0]}",
+            "write the same families in the same order",
+            related=(Related(PODS, "podSubnet"),),
+        )
+
+
+@rule("NET016", "error")
+def extra_hosts(cluster: Cluster) -> Iterator[Finding]:
+    """
+    An extraHosts entry for a name that has an address already.
+
+    Why it hurts: the hosts file then has two addresses for one name, and the resolver takes the one that stands first; for a host or the
+    endpoint that is the wrong one on some of them.
+
+    Example: `extraHosts: [{name: master-1, address: 192.168.1.99}]`.
+
+    Use instead: names that the inventory doesn't know by itself, each once an address family.
+
+    Source: hosts(5); checklist row 42.
+    """
+    owners = {h.name.lower(): h.label() for h in cluster.hosts} | dict.fromkeys(LOCAL_NAMES, "the loopback address")
+    if cluster.endpoint is not None:
+        owners[cluster.endpoint.name] = "controlPlaneEndpoint"
+    seen: dict[tuple[str, bool], int] = {}
+    for index, (name, address) in enumerate(cluster.extra_hosts):
+        first = seen.setdefault((name, ":" in address), index)
+        owner = owners.get(name) or (f"extraHosts[{first}]" if first != index else "")
+        if owner:
+            yield Finding(
+                ("cluster", "extraHosts", index, "name"), f"extraHosts[{index}]: {name} is the name of {owner}", "remove one of the two"
+            )
+
+
+@rule("NET017", "error")
+def special_networks(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A pod or service network in a range that is never routed.
+
+    Why it hurts: kernels drop or keep for themselves what goes to loopback, link-local and multicast addresses.
+
+    Example: `serviceSubnet: 169.254.0.0/16`.
+
+    Use instead: private networks: 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, fd00::/8.
+
+    Source: RFC 6890; Calico refuses pools in the link-local range (projectcalico/calico#1580).
+    """
+    for networks, path in ((cluster.pod_subnets, PODS), (cluster.service_subnets, SERVICES)):
+        for network in networks:
+            for special, what in _SPECIAL:
+                if overlap(network, special):
+                    yield Finding(path, f"{path[-1]} {network} lies in {special}, {what}", "take a private network such as 10.244.0.0/16")

@@ -1,0 +1,206 @@
+"""NET: the virtual IP and the endpoint's name, against the hosts that are to carry them."""
+
+from collections.abc import Iterator
+
+from netaddr import IPAddress
+
+from generator.diagnostics import Related
+from generator.lint import Finding, rule
+from generator.lint.hosts import LOCAL_NAMES
+from generator.lint.places import grouped, holds, host_places, several, unusable, vip_places
+from generator.model import Cluster, Host
+
+
+@rule("NET004", "error")
+def vip_is_host(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The VIP is the address of a host.
+
+    Why it hurts: that host answers for it for ever; keepalived takes the address away from it when it becomes backup, and with it the
+    node's own connections.
+
+    Example: `controlPlaneEndpoint: {address: 192.168.1.25/24}` where master-1 is 192.168.1.25.
+
+    Use instead: a free address of the same network, outside of the DHCP range.
+
+    Source: keepalived.conf(5), *virtual_ipaddress*; RFC 5798, section 1.5 (address owner).
+    """
+    vips = {(p.network.version, p.network.value): p for p in vip_places(cluster)}
+    for host in cluster.hosts if vips else ():
+        for index, address in enumerate(host.addresses):
+            place = vips.get((address.version, address.value))
+            if place is not None:
+                yield Finding(
+                    place.path,
+                    f"{place.label} is the address of {host.label()}",
+                    "take a free address of the same network",
+                    related=(Related(host_places(cluster, host)[index].path, "the host"),),
+                )
+
+
+@rule("NET005", "error")
+def vip_is_gateway(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The VIP is the address of the gateway.
+
+    Why it hurts: the holder answers ARP for the router, and everything that leaves the network ends there.
+
+    Example: `controlPlaneEndpoint: {address: 192.168.1.1/24}` with `gateway: 192.168.1.1`.
+
+    Use instead: a free address of the same network.
+
+    Source: checklist row 2; RFC 5227, section 1.
+    """
+    vips = {p.network.ip: p for p in vip_places(cluster)}
+    for path, hosts in grouped(cluster, cluster.hosts if vips else (), "gateway").items():
+        for gateway in map(IPAddress, hosts[0].settings.gateways):
+            if gateway in vips:
+                yield Finding(
+                    vips[gateway].path,
+                    f"VIP {gateway} is the gateway of {several(hosts)}",
+                    "take a free address of the same network",
+                    related=(Related(path, "the gateway"),),
+                )
+
+
+@rule("NET006", "error")
+def vip_unusable(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The VIP is an address that no interface can have.
+
+    Why it hurts: network and broadcast addresses reach every host or none, loopback and link-local ones no other host.
+
+    Example: `controlPlaneEndpoint: {address: 192.168.1.255/24}`.
+
+    Use instead: a free address of the load balancers' network.
+
+    Source: RFC 1122, section 3.2.1.3; RFC 4291, section 2.6.1.
+    """
+    for place in vip_places(cluster):
+        why = unusable(place.network)
+        if why:
+            yield Finding(place.path, f"{place.label}/{place.network.prefixlen} is {why}", "take a free address of the same network")
+
+
+@rule("NET007", "error")
+def vip_out_of_reach(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The VIP is outside of a load balancer's network.
+
+    Why it hurts: a host can hold the VIP only in the segment where clients and routers ask for it by ARP or NDP; elsewhere nobody does,
+    and after a failover to that host the API is gone.
+
+    Example: `address: 192.168.2.31/24` with load balancers in 192.168.1.0/24.
+
+    Use instead: an address of the network that all load balancers share; hosts elsewhere can't be load balancers.
+
+    Source: kubeadm, ha-considerations.md ("all the hosts need to be in the same IP subnet"); easzlab/kubeasz#1280.
+    """
+    for place in vip_places(cluster):
+        far = [h for h in cluster.load_balancers if not any(holds(a, place.network) for a in h.addresses)]
+        if far:
+            yield Finding(
+                place.path,
+                f"{place.label} is outside of the networks of {several(far)}",
+                "take an address of the network that all load balancers stand in",
+                related=(Related(("hosts", far[0].index, "address"), "a host that can't hold it"),),
+            )
+
+
+@rule("NET008", "warning")
+def vip_prefix(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The VIP has another prefix than the hosts around it.
+
+    Why it hurts: one of the two is wrong; a host whose prefix is too long takes its neighbours for strangers and sends what is for them to
+    the gateway.
+
+    Example: `address: 192.168.1.31/16` with load balancers at `192.168.1.25/24`.
+
+    Use instead: the prefix of the network that the VIP lives in; /32 (/128) says that none is meant.
+
+    Source: acassen/keepalived#497 ("you are adding the specific addresses, not creating the whole subnetwork").
+    """
+    for place in vip_places(cluster):
+        vip = place.network
+        if vip.prefixlen == (32 if vip.version == 4 else 128):
+            continue
+        other = [h for h in cluster.load_balancers for a in h.addresses if holds(a, vip) and a.prefixlen != vip.prefixlen]
+        if other:
+            length = next(a.prefixlen for a in other[0].addresses if holds(a, vip))
+            yield Finding(
+                place.path,
+                f"{place.label} has prefix /{vip.prefixlen}, {several(other)} /{length}",
+                f"write {vip.ip}/{length}, or correct the host",
+                related=(Related(("hosts", other[0].index, "address"), "the host"),),
+            )
+
+
+@rule("NET009", "error")
+def vips_of_one_family(cluster: Cluster) -> Iterator[Finding]:
+    """
+    Two VIPs of one family.
+
+    Why it hurts: the endpoint's name would have two addresses of which clients take any; the second is for the other family of a
+    dual-stack cluster.
+
+    Example: `address: [192.168.1.31/24, 192.168.1.32/24]`.
+
+    Use instead: one VIP, or one IPv4 and one IPv6 VIP.
+
+    Source: keepalived.conf(5), *virtual_ipaddress_excluded*; design.md, section 5 (*Load balancer*).
+    """
+    places = vip_places(cluster)
+    if len(places) == 2 and places[0].network.version == places[1].network.version:
+        yield Finding(places[1].path, f"{places[1].label} is of the same family as {places[0].label}", "write one VIP a family")
+
+
+@rule("NET014", "error")
+def vip_family(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The VIP is of a family that the cluster doesn't have.
+
+    Why it hurts: hosts need an address of each of the cluster's families and of no other, so nobody makes sure that they can reach it; and
+    nginx listens on the cluster's families alone.
+
+    Example: `address: fd00:192:168:1::31/64` with `podSubnet: 10.244.0.0/16`.
+
+    Use instead: a VIP of a family of podSubnet.
+
+    Source: Kubernetes, IPv4/IPv6 dual-stack; design.md, section 5 (*Load balancer*).
+    """
+    for place in vip_places(cluster):
+        if place.network.version not in cluster.ip_versions:
+            yield Finding(
+                place.path,
+                f"{place.label} is an IPv{place.network.version} address, podSubnet has none",
+                "take a VIP of podSubnet's family, or make the cluster dual-stack",
+                related=(Related(("cluster", "podSubnet"), "the cluster's families"),),
+            )
+
+
+@rule("NET015", "error")
+def endpoint_name(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The endpoint has the name of a host.
+
+    Why it hurts: the hosts file would have two addresses for the name; on every host that takes the wrong one, the cluster depends on that
+    one control plane.
+
+    Example: `controlPlaneEndpoint: {name: master-1}`.
+
+    Use instead: a name for the API alone, such as `api.example.net` or `backend`.
+
+    Source: hosts(5); kubeadm, HA clusters ("a DNS name that resolves to the load balancer"); checklist row 3.
+    """
+    if cluster.endpoint is None:
+        return
+    name = cluster.endpoint.name
+    owner: Host | None = next((h for h in cluster.hosts if h.name.lower() == name), None)
+    if owner is not None or name in LOCAL_NAMES:
+        yield Finding(
+            ("controlPlaneEndpoint", "name"),
+            f"endpoint name {name} is the name of {owner.label() if owner else 'the loopback address'}",
+            "choose a name for the API alone",
+            related=(Related(("hosts", owner.index, "name"), "the host"),) if owner else (),
+        )
