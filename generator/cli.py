@@ -225,3 +225,81 @@ def schema() -> None:
     from generator import resources, validate
 
     click.echo(resources.text(validate.SCHEMA), nl=False)
+
+
+@stowage.command(context_settings=_CONTEXT)
+@click.option("--name", default="example", show_default=True, help="Name of the cluster.")
+@click.option("--kubernetes-version", "version", help="Exact release.  [default: the newest one known]")
+@click.option("--control-plane", "control_planes", multiple=True, metavar="NAME=ADDRESS/PREFIX", help="A control plane; one option each, in order.")
+@click.option("--worker", "workers", multiple=True, metavar="NAME=ADDRESS/PREFIX", help="A worker; one option each.")
+@click.option("--vip", help="Virtual IP with prefix; needed from two control planes on.")
+@click.option("--endpoint", default="api", show_default=True, help="Name that clients use.")
+@click.option("--port", default=16443, show_default=True, help="Port of the load balancer.")
+@click.option("--router-id", type=int, help="VRRP router id.  [default: the VIP's last number]")
+@click.option("--interface", default="ens160", show_default=True, help="Interface of the hosts.")
+@click.option("--gateway", default="", help="Default gateway.")
+@click.option("--os", "system", default="rocky-9", show_default=True, help="Operating system, such as debian-12.")
+@click.option("--runtime", default="containerd", show_default=True, help="containerd, cri-dockerd or cri-o.")
+@click.option("--cni", default="flannel", show_default=True, help="flannel, calico or none.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write; an existing one is not replaced.")
+@click.pass_context
+def new(context: click.Context, output: Path | None, **told: Any) -> None:
+    """
+    Print a commented inventory to start from, or write it to a file.
+
+    Without --control-plane, at a terminal, it asks; elsewhere it prints the example plan of three control planes and three workers.
+    """
+    from generator import compiler, report, starter
+
+    answers = _ask(told) if not told["control_planes"] and sys.stdin.isatty() and sys.stdout.isatty() else _example(told)
+    text = starter.starter(answers)
+    checked = [compiler.check(str(output or "<new>"), text.encode())]
+    click.echo(report.render("text", checked, color=_colored(context, sys.stderr)), nl=False, err=True)
+    if checked[0].refused():
+        context.exit(1)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        try:
+            with output.open("x", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+        except OSError as error:
+            raise Stop(f"{output}: {error.strerror}", "choose another name with --output") from None
+        click.echo(f"{output}: written; now read it, then `stowage check {output}`", err=True)
+
+
+def _example(told: dict[str, Any]) -> Any:
+    """Answers from the options, the example plan for what they leave out."""
+    from generator import starter, versions
+
+    if not told["control_planes"]:
+        told["control_planes"] = tuple(f"master-{n}=192.168.1.{24 + n}/24" for n in (1, 2, 3))
+        told["workers"] = told["workers"] or tuple(f"node-{n}=192.168.1.{27 + n}/24" for n in (1, 2, 3))
+        told["vip"] = told["vip"] or "192.168.1.31/24"
+        told["gateway"] = told["gateway"] or "192.168.1.1"
+    vip = told["vip"] or ""
+    told["version"] = told["version"] or versions.newest_patch(versions.NEWEST_MINOR)
+    told["router_id"] = told["router_id"] or starter.router_id_of(vip)
+    return starter.Answers(vip=vip, os=told.pop("system"), **{key: value for key, value in told.items() if key != "vip"})
+
+
+def _ask(told: dict[str, Any]) -> Any:
+    """Answers from a person; an empty name ends a list."""
+
+    def listed(what: str, least: int) -> tuple[str, ...]:
+        entries: list[str] = []
+        while True:
+            entry = click.prompt(f"{what} {len(entries) + 1}, NAME=ADDRESS/PREFIX (empty: no more)", default="", show_default=False, err=True)
+            if entry:
+                entries.append(entry)
+            elif len(entries) >= least:
+                return tuple(entries)
+
+    told["name"] = click.prompt("Name of the cluster", default=told["name"], err=True)
+    told["control_planes"] = listed("Control plane", 1)
+    told["workers"] = told["workers"] or listed("Worker", 0)
+    if len(told["control_planes"]) > 1 and not told["vip"]:
+        told["vip"] = click.prompt("Virtual IP with prefix, free in the control planes' network", err=True)
+    for key, what in (("interface", "Interface"), ("gateway", "Default gateway"), ("system", "Operating system")):
+        told[key] = click.prompt(what, default=told[key], show_default=bool(told[key]), err=True)
+    return _example(told)

@@ -33,7 +33,7 @@ def _lines(data: Any, depth: int) -> Iterable[str]:
     pad = "  " * depth
     if isinstance(data, Mapping) and data:
         for key, value in data.items():
-            yield from _entry(f"{pad}{_scalar(str(key))}:", value, depth)
+            yield from _entry(f"{pad}{scalar(str(key))}:", value, depth)
     elif isinstance(data, list | tuple) and data:
         for item in data:
             if isinstance(item, Mapping) and item:
@@ -43,7 +43,7 @@ def _lines(data: Any, depth: int) -> Iterable[str]:
             else:
                 yield from _entry(f"{pad}-", item, depth)
     else:
-        yield f"{pad}{_scalar(data)}\n"
+        yield f"{pad}{scalar(data)}\n"
 
 
 def _entry(head: str, value: Any, depth: int) -> Iterable[str]:
@@ -56,7 +56,7 @@ def _entry(head: str, value: Any, depth: int) -> Iterable[str]:
         # A sequence in a mapping stands at the mapping's own indentation, as kubectl prints it.
         yield from _lines(value, depth if isinstance(value, list | tuple) and not head.endswith("-") else depth + 1)
     else:
-        yield f"{head} {_scalar(value)}\n"
+        yield f"{head} {scalar(value)}\n"
 
 
 def _is_block(text: str) -> bool:
@@ -72,7 +72,8 @@ def _is_block(text: str) -> bool:
     )
 
 
-def _scalar(value: Any) -> str:
+def scalar(value: Any) -> str:
+    """One YAML scalar (or an empty collection), plain where every dialect reads the same, else in double quotes."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from generator import quoting, resources
+from generator import emit, quoting, resources
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
@@ -52,6 +52,7 @@ def _environment() -> Environment:
         del environment.filters[name]
     for name in ("shell", "shell_word", "nginx", "keepalived", "systemd", "toml", "line", "markdown"):
         environment.filters[name] = _quoted(getattr(quoting, name))
+    environment.filters["yaml"] = lambda value: emit.scalar(_printable(value))
     return environment
 
 

@@ -46,7 +46,7 @@ for unit; do
   case $verb in
     daemon-reload) ;;
     enable | start | restart) [[ -e $units/$unit/exists || -e /etc/systemd/system/$unit || $unit == systemd-* ]] || { echo "Unit $unit not found." >&2; exit 5; } ;;&
-    enable) touch "$units/$unit/enabled" ;;
+    enable) mkdir -p "$units/$unit"; touch "$units/$unit/enabled" ;;
     disable) rm -f "$units/$unit/enabled" ;;
     mask) mkdir -p "$units/$unit"; touch "$units/$unit/masked" ;;
     unmask) rm -f "$units/$unit/masked" ;;
@@ -73,7 +73,7 @@ ip link add "$NIC" type dummy 2>/dev/null || ip link add "$NIC" type veth peer n
 ip link set "$NIC" up
 for address in $CARRIES; do ip address add "$address" dev "$NIC" nodad 2>/dev/null || ip address add "$address" dev "$NIC"; done
 if [ -f "$ROOT/before.sh" ]; then . "$ROOT/before.sh"; fi
-"$@" || exit  # not exec: PID 1 of a namespace takes no signal
+PATH=$BIN:$PATH "$@" || exit  # not exec: PID 1 of a namespace takes no signal
 """
 
 
@@ -155,7 +155,7 @@ class FakeHost:
     def command(self, *words: str) -> tuple[list[str], dict[str, str]]:
         """The command and environment that run *words* in the sandbox, from the folder /."""
         environment = {
-            "PATH": f"{self.bin}:/usr/sbin:/usr/bin:/sbin:/bin", "FAKE": str(self.fake), "ROOT": str(self.root / "layers"), "TERM": "dumb",
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "BIN": str(self.bin), "FAKE": str(self.fake), "ROOT": str(self.root / "layers"), "TERM": "dumb",
             "NIC": self.environment["INTERFACE"], "CARRIES": self.carries,
         }  # fmt: skip
         (self.root / "layers").mkdir(exist_ok=True)

@@ -7,12 +7,11 @@ from netaddr import IPAddress
 
 from generator.diagnostics import Related
 from generator.lint import Finding, rule
-from generator.lint.places import grouped, host_places, several, unusable
+from generator.lint.places import LOCAL_NAMES, grouped, host_places, several, unusable
 from generator.model import CONTROL_PLANE, LOAD_BALANCER, Cluster, Host
 
 # Labels of RFC 1123, in lower case; the whole is the value of a node label, which has at most 63 characters.
 _NAME = re.compile(r"(?=.{1,63}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
-LOCAL_NAMES = frozenset(("localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"))
 # Interfaces that container networks make; ``lo`` carries no VRRP.
 _FOREIGN = re.compile(r"lo|(docker|cni|kube-ipvs|tunl|virbr)[0-9]+|(flannel|flannel-v6|vxlan|vxlan-v6)\..*|(cali|veth|br-).*")
 _KUBERNETES_KEYS = (
@@ -189,16 +188,16 @@ def own_gateway(cluster: Cluster) -> Iterator[Finding]:
 
     Source: RFC 1122, section 3.3.1.
     """
-    for host in cluster.hosts:
-        gateways = host.settings.gateways
-        # Text first: parsing every gateway of a thousand hosts takes longer than all other rules together.
-        for index, address in enumerate(host.addresses) if gateways else ():
-            if str(address.ip) in gateways or any(":" in g and IPAddress(g) == address.ip for g in gateways):
-                yield Finding(
-                    host_places(cluster, host)[index].path,
-                    f"{host.label()} has the address of its gateway {address.ip}",
-                    "write the router's address as gateway, or the host's own as address",
-                )
+    for hosts in grouped(cluster, cluster.hosts, "gateway").values():
+        gateways = {(g.version, int(g)) for g in map(IPAddress, hosts[0].settings.gateways)}
+        for host in hosts if gateways else ():
+            for index, address in enumerate(host.addresses):
+                if (address.version, address.value) in gateways:
+                    yield Finding(
+                        host_places(cluster, host)[index].path,
+                        f"{host.label()} has the address of its gateway {address.ip}",
+                        "write the router's address as gateway, or the host's own as address",
+                    )
 
 
 @rule("HST008", "error")

@@ -6,8 +6,7 @@ from netaddr import IPNetwork
 
 from generator.diagnostics import Path, Related
 from generator.lint import Finding, rule
-from generator.lint.hosts import LOCAL_NAMES
-from generator.lint.places import Place, holds, host_networks, host_places, overlap, vip_places
+from generator.lint.places import LOCAL_NAMES, holds, host_networks, overlap, vip_places
 from generator.model import Cluster, Host
 
 PODS: Path = ("cluster", "podSubnet")
@@ -51,9 +50,9 @@ def pods_over_services(cluster: Cluster) -> Iterator[Finding]:
 
 
 def _over_hosts(cluster: Cluster, networks: tuple[IPNetwork, ...], what: str, path: Path) -> Iterator[Finding]:
-    places = [place for place in host_networks(cluster) for network in networks if overlap(network, place.network)]
+    places = host_networks(cluster)
     for network in networks:
-        hit: list[Place] = [place for place in places if overlap(network, place.network)]
+        hit = [place for place in places if overlap(network, place.network)]
         if hit:
             more = f" and {len(hit) - 1} more networks" if len(hit) > 1 else ""
             yield Finding(
@@ -189,7 +188,7 @@ def host_families(cluster: Cluster) -> Iterator[Finding]:
 @rule("NET013", "error")
 def subnet_families(cluster: Cluster) -> Iterator[Finding]:
     """
-    podSubnet and serviceSubnet are of different families.
+    The pod and service networks are of different families.
 
     Why it hurts: kubeadm refuses two networks of one family; where the two keys differ, services get addresses that no pod can answer
     with, and the node's family is ambiguous.

@@ -9,6 +9,8 @@ from netaddr import IPNetwork
 from generator.diagnostics import Path
 from generator.model import Cluster, Host
 
+LOCAL_NAMES = frozenset(("localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"))
+
 
 class Place(NamedTuple):
     """An address with its prefix, its path, and how findings name it."""

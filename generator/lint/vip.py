@@ -6,8 +6,7 @@ from netaddr import IPAddress
 
 from generator.diagnostics import Related
 from generator.lint import Finding, rule
-from generator.lint.hosts import LOCAL_NAMES
-from generator.lint.places import grouped, holds, host_places, several, unusable, vip_places
+from generator.lint.places import LOCAL_NAMES, grouped, holds, host_places, several, unusable, vip_places
 from generator.model import Cluster, Host
 
 

@@ -25,6 +25,8 @@ minor() { local rest=${KUBERNETES_VERSION#*.}; echo "${rest%%.*}"; }
 at_least() { [[ $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]; } # at_least FLOOR VERSION
 active() { [[ $(unit_state "$1") == *' active' ]]; }
 
+interface_there() { ip link show dev "$INTERFACE" >/dev/null 2>&1; }
+
 # --- who this is ---
 
 check_system() {
@@ -48,8 +50,8 @@ check_system() {
 
 check_addresses() {
   local address found
-  if [[ ! -e /sys/class/net/$INTERFACE ]]; then
-    error interface "there is no interface $INTERFACE (there are: $(find /sys/class/net -mindepth 1 -printf '%f ' | xargs))" "correct interface of this host in the inventory"
+  if ! interface_there; then
+    error interface "there is no interface $INTERFACE (there are: $(ip -o link show | awk -F ': ' '{ sub(/@.*/, "", $2); print $2 }' | xargs))" "correct interface of this host in the inventory"
     return
   fi
   for address in $ADDRESSES; do
@@ -73,7 +75,7 @@ check_addresses() {
 # check_vip: nobody answers for it, unless it is one of our own load balancers
 check_vip() {
   local vip mac host
-  if [[ ! -e /sys/class/net/$INTERFACE ]]; then return; fi
+  if ! interface_there; then return; fi
   for vip in $VIPS; do
     if has_address "$vip"; then
       if ! active keepalived.service || [[ ! -e $VAR/backup/40/laid ]]; then error vip "this machine carries the VIP $vip, but not by keepalived of this bundle" "take it out of the network configuration"; fi
@@ -224,12 +226,17 @@ check_leftovers() {
 
 # json TEXT: as a JSON string
 json() {
-  local text code character
-  text=$(iconv -c -f UTF-8 -t UTF-8 <<<"$1") text=${text//\\/\\\\} text=${text//\"/\\\"}
-  for code in {1..31} 127; do
-    printf -v character '%b' "\\x$(printf %x "$code")"
-    text=${text//"$character"/\\u$(printf %04x "$code")}
-  done
+  local text out='' character i
+  text=$(iconv -c -f UTF-8 -t UTF-8 <<<"$1")
+  text=${text//\\/\\\\} text=${text//\"/\\\"} text=${text//$'\n'/\\n} text=${text//$'\t'/\\t}
+  if [[ $text == *[[:cntrl:]]* ]]; then
+    for ((i = 0; i < ${#text}; i++)); do
+      character=${text:i:1}
+      if [[ $character == [[:cntrl:]] ]]; then printf -v character '\\u%04x' "'$character"; fi
+      out+=$character
+    done
+    text=$out
+  fi
   printf '"%s"' "$text"
 }
 

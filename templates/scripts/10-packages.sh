@@ -79,6 +79,7 @@ apt() {
     -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef "$@"
 }
 
+# install_payload: with no repository left to either tool, there is nothing it could fetch
 install_payload() {
   local files=()
   if [[ $OS_FAMILY == rhel ]]; then
@@ -86,7 +87,7 @@ install_payload() {
     dnf -y --disablerepo='*' --disableplugin=versionlock --setopt=install_weak_deps=False install "${files[@]}"
   else
     mapfile -d '' files < <(useful_debs)
-    apt --no-download -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts=/dev/null -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= \
+    apt -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts=/dev/null -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= \
       -o APT::Sandbox::User=root install "${files[@]}"
   fi
 }

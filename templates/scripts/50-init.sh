@@ -23,17 +23,17 @@ step_check() {
   [[ $FIRST ]] || die "step 50 is for the first control plane, $(first_control_plane); this is $HOST" "the others join by step 60"
   if marked 50-finished; then return; fi
   if ! marked 50-started; then no_former_cluster; fi
-  if [[ $ENDPOINT ]]; then vip_answers || wait_for_peer "the VIP $VIPS" "finish step 40 on the load balancers: ${LB_HOSTS:-none}"; fi
+  if [[ $ENDPOINT ]]; then vip_answers || not_yet "the VIP $VIPS" "finish step 40 on the load balancers: ${LB_HOSTS:-none}"; fi
 }
 
 # vip_answers: someone has the VIP. The API server is not up yet: nginx takes the connection and drops it; with IPVS it is refused, but
-# then the VIP has a neighbour entry, or this host carries it (as every API server behind IPVS does).
+# then a neighbour has the VIP, or this host carries it (as every API server behind IPVS does).
 vip_answers() {
   local vip
   for vip in $VIPS; do
     if has_address "$vip"; then return; fi
     if can_connect "$vip" "$ENDPOINT_PORT"; then return; fi
-    if [[ $(ip neigh show to "$vip" 2>/dev/null) =~ lladdr.*(REACHABLE|DELAY) ]]; then return; fi
+    if neighbour "$vip" >/dev/null; then return; fi
   done
   return 1
 }
@@ -52,7 +52,6 @@ init() {
   if marked 50-started; then act "reset a kubeadm init that did not finish" reset_alone; fi
   lay
   reload_changed
-  kubelet_enabled
   if [[ ! $PLAN ]]; then config_valid "$BUNDLE/kubeadm/init.yaml"; fi
   act "kubeadm init --config $BUNDLE/kubeadm/init.yaml" kubeadm_run init "$BUNDLE/kubeadm/init.yaml" --skip-token-print
 }

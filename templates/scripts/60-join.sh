@@ -39,7 +39,6 @@ step_do() {
 join() {
   lay
   reload_changed
-  kubelet_enabled
   if [[ ! $PLAN ]]; then
     config_valid "$BUNDLE/kubeadm/join.yaml"
     CRYPT=1 handoff_open "${SHARED_PKI[@]}" stowage-discovery.conf

@@ -38,7 +38,6 @@ joined() { [[ -s $KUBE/kubelet.conf ]] && systemctl is-active --quiet kubelet.se
 join() {
   lay
   reload_changed
-  kubelet_enabled
   if [[ ! $PLAN ]]; then
     config_valid "$BUNDLE/kubeadm/join.yaml"
     handoff_open stowage-discovery.conf

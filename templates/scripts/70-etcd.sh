@@ -21,18 +21,18 @@ STEP=70 TITLE="etcd manifest lists all members"
 . "$(dirname -- "${BASH_SOURCE[0]}")/kube.sh"
 
 MANIFEST=$MANIFESTS/etcd.yaml
-FLAGS_SECONDS=180 HEALTH_SECONDS=180
+BEFORE_SECONDS=30 FLAGS_SECONDS=180 HEALTH_SECONDS=180
 
 step_check() {
   local trouble
   here_only control-plane "control planes"
-  [[ -f $MANIFEST && ! -L $MANIFEST ]] || die "there is no $MANIFEST" "step 50 or 60 first"
+  if [[ ! -f $MANIFEST ]]; then not_yet "$MANIFEST" "step 50 or 60 on this host"; return; fi
   only_manifest
   # A run that was killed behind the rename finds etcd as it left it: it has to go on, or back.
   if marked 70-started; then return; fi
-  if [[ $PLAN ]]; then trouble=$(etcd_trouble); else bounded 30 "etcd to be well" etcd_well 2>/dev/null || trouble=$(etcd_trouble); fi
+  if [[ $PLAN ]]; then trouble=$(etcd_trouble); else bounded "$BEFORE_SECONDS" "etcd to be well" etcd_well 2>/dev/null || trouble=$(etcd_trouble); fi
   if [[ ${trouble-} ]]; then
-    wait_for_peer "etcd: ${trouble//$'\n'/; }" "finish steps 60 and 70 on the host that it names, then run this again"
+    not_yet "etcd (${trouble//$'\n'/; })" "finish steps 60 and 70 on the host that it names, then run this again"
   fi
 }
 
@@ -46,6 +46,7 @@ only_manifest() {
 step_do() {
   local text
   lay
+  if [[ ! -f $MANIFEST ]]; then finish "" "step 50 or 60"; return; fi # a plan before there is a cluster
   text=$(patched "$MANIFEST") || die "$MANIFEST does not look as kubeadm writes it" "compare it with $BUNDLE/etcd/manifest-patch.tsv by hand"
   if [[ $text != "$(cat "$MANIFEST")" ]]; then
     if [[ $PLAN ]]; then diff -u "$MANIFEST" - <<<"$text" | sed 's/^/  /' || :; fi

@@ -21,7 +21,7 @@ REQUEST_TIMEOUT=60s # one object may be over a megabyte
 
 step_check() {
   [[ $FIRST ]] || die "step 80 is for the first control plane, $(first_control_plane); this is $HOST" "run.sh runs the steps of this host"
-  marked 50-finished || [[ -f $ADMIN_CONF ]] || die "there is no cluster here" "step 50 first"
+  [[ -f $ADMIN_CONF ]] || not_yet "the cluster" "step 50 on this host"
   files_there
   [[ $PLAN ]] || bounded 60 "the API server at $SERVER" api_ready "$SERVER" || wait_for_peer "the API server at $SERVER" "repair the control plane, then run this again"
 }
@@ -35,7 +35,7 @@ files_there() {
   if [[ $(rows) == *payload/* ]]; then payload || :; fi
   while IFS=$'\t' read -r -u 8 verb file sum rest; do
     [[ $verb =~ ^(create|apply|server-side)$ && $rest ]] || die "order.tsv has a row that these scripts do not know: $verb $file" "take scripts and manifests from one bundle"
-    [[ -f $BUNDLE/$file ]] || die "$file is not in this folder" "it is not part of the committed bundle: fill it in with stowage bundle --payload DIR, or copy it to $BUNDLE/$file"
+    if [[ ! -f $BUNDLE/$file ]]; then not_yet "$BUNDLE/$file" "carry the payload: it is no part of the committed bundle (stowage bundle --payload DIR)"; continue; fi
     [[ $sum == - || $(sha256sum <"$BUNDLE/$file") == "$sum  -" ]] || die "$file is not the file that the bundle was made for (sha256 is not $sum)" "get the release that the inventory names"
   done 8< <(rows)
 }

@@ -3,8 +3,9 @@
 #
 # usage: bash 90-verify.sh [--plan]
 #
-# Reads only (--plan does the same, and does not wait for nodes to become ready). Every check is a line; all that failed is named at the
-# end, and then the exit status is 1. A control plane answers for the cluster: nodes, versions, every API server through every path,
+#   --plan   says what would be checked
+#
+# Reads only. Every check is a line; all that failed is named at the end, and then the exit status is 1. A control plane answers for the cluster: nodes, versions, every API server through every path,
 # etcd and its manifest, certificates; a load balancer for nginx, its watcher, keepalived and the VIP; a worker for its kubelet.
 set -euo pipefail
 STEP=90 TITLE="what runs is what was planned" READ_ONLY=1
@@ -20,6 +21,7 @@ FAILED=() PASSED=0
 check() {
   local what=$1 said status=0
   shift
+  if [[ $PLAN ]]; then note "would check: $what"; return; fi
   said=$("$@" 2>&1) || status=$?
   if ((status == 0)); then PASSED=$((PASSED + 1)); note "ok: $what"; return; fi
   said=${said//$'\n'/; }
@@ -44,6 +46,7 @@ step_do() {
     verify_paths
     verify_etcd
   fi
+  if [[ $PLAN ]]; then finish "" "nothing"; return; fi
   if ((${#FAILED[@]})); then
     say "$SCRIPT: ${#FAILED[@]} of $((PASSED + ${#FAILED[@]})) checks failed on $HOST:"
     printf '  %s\n' "${FAILED[@]}"
@@ -105,12 +108,15 @@ verify_vip() {
   done
 }
 
-# one_holder VIP: by ARP where arping is there: this host, if it holds the VIP, and every other that answers. Without it: someone does.
+# one_holder VIP: this host, if it holds the VIP, and the others that answer; without the arping of iputils only one of them is seen.
 one_holder() {
-  local here=0 others=''
+  local here=0 others=0
   if has_address "$1" "$INTERFACE"; then here=1; fi
-  if [[ $1 == *:* ]] || ! command -v arping >/dev/null; then ((here)) || can_connect "$1" "$ENDPOINT_PORT"; return; fi
-  others=$(arping -b -c 3 -w 3 -I "$INTERFACE" "$1" 2>/dev/null | grep -oiE '([0-9a-f]{2}:){5}[0-9a-f]{2}' | sort -u | grep -c .) || :
+  if [[ $1 != *:* ]] && arping -V 2>&1 | grep -q iputils; then
+    others=$({ timeout 5 arping -c 3 -w 3 -I "$INTERFACE" "$1" || :; } | sed -n 's/.*reply from .* \[\(.*\)\].*/\1/p' | sort -u | wc -l)
+  elif ! ((here)); then
+    if neighbour "$1" >/dev/null; then others=1; fi
+  fi
   ((here + others == 1)) || { echo "$((here + others)) hosts do"; return 1; }
 }
 

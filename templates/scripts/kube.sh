@@ -31,6 +31,9 @@ can_connect() { timeout 3 bash -c ': <"/dev/tcp/$1/$2"' bash "$1" "$2" 2>/dev/nu
 first_control_plane() { names_of "$CONTROL_PLANES" | head -n 1; }
 here_only() { [[ $ROLE == "$1" ]] || die "step $STEP is for $2, this is a $ROLE" "run.sh runs the steps of this host"; }
 
+# not_yet WHAT REMEDY: waits for it, exit 3; a plan only says so, and goes on.
+not_yet() { if [[ $PLAN ]]; then note "would wait for $1: $2"; else wait_for_peer "$1" "$2"; fi; }
+
 # --- the API server --------------------------------------------------------------------------------------------------
 
 # kube WORDS...: kubectl as the administrator; no single request over 10 s, so that a wait can be bounded.
@@ -95,11 +98,6 @@ no_former_cluster() {
   found=$(former_cluster)
   [[ -z $found ]] || die "this host has files of a cluster that step $STEP did not make: ${found//$'\n'/ }" \
     "if nothing of it is needed: bash $BUNDLE/ops/reset.sh"
-}
-
-# kubelet_enabled: kubeadm starts the kubelet, but does not see to it that it comes back with the host.
-kubelet_enabled() {
-  if [[ $(unit_state kubelet.service) != enabled' '* ]]; then act "enable kubelet.service" systemctl enable kubelet.service; fi
 }
 
 # kubeadm_reset: takes back what a kubeadm that did not finish left here. Fails when a member of etcd may have stayed behind.
@@ -238,9 +236,8 @@ handoff_hosts() {
 handoff_find() {
   ARCHIVE=${HANDOFF:-$VAR/handoff/$1.handoff}
   if [[ -f $ARCHIVE ]]; then return; fi
-  if [[ $PLAN ]]; then note "$ARCHIVE is not there yet"; return; fi
   [[ -z $HANDOFF ]] || die "there is no $ARCHIVE" "name the $1.handoff of $(first_control_plane)"
-  wait_for_peer "the handoff from $(first_control_plane)" \
+  not_yet "the handoff from $(first_control_plane)" \
     "copy $VAR/handoff/$1.handoff of $(first_control_plane) to $ARCHIVE here (or give it with --handoff FILE); if it is not there either: run step 50 or ops/handoff.sh on $(first_control_plane)"
 }
 

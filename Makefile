@@ -1,0 +1,57 @@
+# `make bundle` and `make test` set up all that they need on a fresh Debian (12 and newer) or Ubuntu (24.04 and newer).
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+OUT    := out
+
+.DEFAULT_GOAL := help
+.PHONY: help bundle test check golden docs wheel bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+bundle: $(VENV)/.run ## compile every file of inventories/ into out/ (SECRETS=dir fills the ignored overlay)
+	@$(BIN)/stowage bundle inventories/*.yaml --output $(OUT) $(if $(SECRETS),--secrets $(SECRETS))
+
+test: $(VENV)/.dev ## the whole test suite, with the real programs (apt-get installs them where this is root)
+	@sh tests/setup.sh
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.dev ## ruff, mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+golden: $(VENV)/.dev ## rewrite out/ and tests/golden/ and say what changed; read the diff before you commit it
+	@$(BIN)/python -m pytest -q tests/test_golden.py --update-golden
+	@git --no-pager diff --stat -- out tests/golden
+
+docs: $(VENV)/.dev ## rewrite docs/inventory.md and docs/rules.md from the schema and the rules
+	@$(BIN)/python docs/generate.py
+
+wheel: $(VENV)/.dev ## build dist/stowage-*.whl
+	@rm -rf build dist
+	@$(BIN)/python -m build --outdir dist .
+
+bench: $(VENV)/.dev ## measure against bare imports and a bare Jinja loop
+	@$(BIN)/python tests/bench/run.py
+
+clean: ## remove what was built; bundles stay
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A virtual environment without pip is a Debian without python3-venv.
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "stowage needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@rm -rf $(VENV); $(PYTHON) -m venv $(VENV) 2>/dev/null || sh tests/setup.sh python3-venv
+	@test -x $@ || $(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml | $(VENV)/bin/pip
+	@echo "setting up $(VENV)" >&2
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/pip
+	@echo "setting up $(VENV) for development" >&2
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.run

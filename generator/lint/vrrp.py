@@ -1,0 +1,226 @@
+"""LBR: keepalived's VRRP instance: ids, priorities, times."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+from generator.diagnostics import Path, Related
+from generator.lint import Finding, rule
+from generator.lint.places import vip_places
+from generator.model import Cluster, Host
+
+_KEEPALIVED: Path = ("loadBalancer", "keepalived")
+
+
+@rule("LBR016", "error")
+def router_id(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A VRRP router id outside of 1 to 255.
+
+    Why it hurts: the field has eight bits; keepalived refuses the instance and no host holds the VIP.
+
+    Example: `virtualRouterId: 300`.
+
+    Use instead: 1 to 255, unused by others on the segment.
+
+    Source: RFC 5798, section 5.2.3; keepalived.conf(5), *virtual_router_id* (`-t` gives exit status 5).
+    """
+    if cluster.load_balancer is not None:
+        number = cluster.load_balancer.keepalived.virtual_router_id
+        if not 1 <= number <= 255:
+            yield Finding((*_KEEPALIVED, "virtualRouterId"), f"virtualRouterId {number} is not in 1 to 255", "write a number from 1 to 255")
+
+
+@rule("LBR017", "info")
+def router_id_51(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The VRRP router id of every tutorial.
+
+    Why it hurts: two clusters with one id on one segment take each other's advertisements; 51 is what most examples and distributions
+    have.
+
+    Example: `virtualRouterId: 51`.
+
+    Use instead: nothing, where you know the segment; `tcpdump -n proto 112` on it shows the ids in use.
+
+    Source: kubeadm, ha-considerations.md ("many distros pre-configure its value to 51"); openshift/baremetal-runtimecfg#22.
+    """
+    if cluster.load_balancer is not None and cluster.load_balancer.keepalived.virtual_router_id == 51:
+        yield Finding(
+            (*_KEEPALIVED, "virtualRouterId"),
+            "virtualRouterId 51 is that of every tutorial",
+            "make sure that nobody else on the segment has it",
+        )
+
+
+@rule("LBR018", "error")
+def advert_interval(cluster: Cluster) -> Iterator[Finding]:
+    """
+    An advertisement interval that this VRRP version can't send.
+
+    Why it hurts: version 2 has whole seconds, from 1 to 255; version 3 hundredths, from 0.01 to 40.95. Another value is rounded, with
+    version 2 down to 0, and the hosts flood or ignore each other.
+
+    Example: `vrrpVersion: 2` with the default `advertInterval: 0.5`.
+
+    Use instead: `advertInterval: 1` with version 2.
+
+    Source: RFC 3768, 5.3.7; RFC 5798, 5.2.7; acassen/keepalived#1615, #2424 (`-t` gives exit status 5).
+    """
+    if cluster.load_balancer is None:
+        return
+    keepalived = cluster.load_balancer.keepalived
+    seconds = Decimal(keepalived.advert_interval)
+    two = keepalived.vrrp_version == 2
+    if not (1 <= seconds <= 255 and seconds == int(seconds) if two else Decimal("0.01") <= seconds <= Decimal("40.95")):
+        yield Finding(
+            (*_KEEPALIVED, "advertInterval"),
+            f"VRRP version {keepalived.vrrp_version} can't advertise every {keepalived.advert_interval} s",
+            "write whole seconds from 1 to 255" if two else "write seconds from 0.01 to 40.95",
+            related=(Related((*_KEEPALIVED, "vrrpVersion"), "the version"),) if two else (),
+        )
+
+
+@rule("LBR019", "error")
+def priority_range(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A VRRP priority outside of 1 to 254.
+
+    Why it hurts: 0 is the message by which a holder gives the VIP up, 255 belongs to a router that owns the address and ignores its health
+    check.
+
+    Example: `priority: 255`.
+
+    Use instead: 1 to 254; unset, the hosts get 200 and downwards in the inventory's order.
+
+    Source: RFC 5798, section 5.2.4; keepalived.conf(5), *priority*.
+    """
+    for host in cluster.load_balancers:
+        number = host.priority if host.priority is not None else cluster.priorities[host.name]
+        if not 1 <= number <= 254:
+            yield Finding(
+                ("hosts", host.index, "priority"),
+                f"{host.label()} has VRRP priority {number}, not 1 to 254",
+                "write a number from 1 to 254",
+            )
+
+
+@rule("LBR020", "error")
+def equal_priorities(cluster: Cluster) -> Iterator[Finding]:
+    """
+    Two load balancers have one VRRP priority.
+
+    Why it hurts: after a failure both become master at once and send advertisements until the higher address has won: for that long there
+    are two holders of the VIP.
+
+    Example: `priority: 100` on two hosts.
+
+    Use instead: distinct numbers, or none: unset, the hosts get 200 and downwards in the inventory's order.
+
+    Source: RFC 5798, section 6.4.3; kubeadm, ha-considerations.md; KubeKey's template gives 50 to every node.
+    """
+    first: dict[int, Host] = {}
+    for host in cluster.load_balancers:
+        if host.priority is not None:
+            other = first.setdefault(host.priority, host)
+            if other is not host:
+                yield Finding(
+                    ("hosts", host.index, "priority"),
+                    f"{host.label()} and {other.label()} have one VRRP priority {host.priority}",
+                    "give them distinct numbers, or none",
+                    related=(Related(("hosts", other.index, "priority"), "the first of them"),),
+                )
+
+
+@rule("LBR021", "error")
+def idle_preempt_delay(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A preempt delay without preemption.
+
+    Why it hurts: without preemption a returning host never takes the VIP back, so the delay that somebody relies on doesn't exist;
+    keepalived calls the two a contradiction.
+
+    Example: `preemptDelay: 300` with the default `preempt: false`.
+
+    Use instead: remove it, or add `preempt: true`.
+
+    Source: keepalived.conf(5), *preempt_delay* (`-t` gives exit status 5 beside nopreempt).
+    """
+    if cluster.load_balancer is not None:
+        keepalived = cluster.load_balancer.keepalived
+        if keepalived.preempt_delay is not None and not keepalived.preempt:
+            yield Finding(
+                (*_KEEPALIVED, "preemptDelay"),
+                f"preemptDelay {keepalived.preempt_delay} without preempt",
+                "remove it, or add `preempt: true`",
+                on_key=True,
+            )
+
+
+@rule("LBR022", "error")
+def version_2_ipv6(cluster: Cluster) -> Iterator[Finding]:
+    """
+    An IPv6 VIP with VRRP version 2.
+
+    Why it hurts: version 2 knows IPv4 only; keepalived turns the instance into version 3, and every setting that was made for version 2 is
+    wrong.
+
+    Example: `vrrpVersion: 2` with `address: fd00:192:168:1::31/64`.
+
+    Use instead: version 3, the default.
+
+    Source: RFC 5798, section 1; keepalived.conf(5), *vrrp_version*.
+    """
+    if cluster.load_balancer is None or cluster.load_balancer.keepalived.vrrp_version != 2:
+        return
+    places = vip_places(cluster)
+    # The second family only travels along (virtual_ipaddress_excluded): the first one decides.
+    if places and places[0].network.version == 6:
+        yield Finding(
+            (*_KEEPALIVED, "vrrpVersion"),
+            f"VRRP version 2 has no IPv6: {places[0].label}",
+            "remove vrrpVersion: 3 is the default",
+            related=(Related(places[0].path, "the VIP"),),
+        )
+
+
+@rule("LBR023", "warning")
+def slow_check(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The health check takes long to notice a dead load balancer.
+
+    Why it hurts: until it has failed `fall` times in a row, the VIP stays on a host where nothing answers, and so do all clients.
+
+    Example: `check: {interval: 10, fall: 3}`: up to 31 s.
+
+    Use instead: the defaults, 1 s and two failures.
+
+    Source: keepalived.conf(5), *vrrp_script*; checklist rows 29 and 41 (more than 10 s).
+    """
+    if cluster.load_balancer is not None and cluster.load_balancer.nginx is not None:
+        check = cluster.load_balancer.keepalived.check
+        worst = check.interval * check.fall + check.timeout
+        if worst > 10:
+            yield Finding(
+                (*_KEEPALIVED, "check"),
+                f"the health check takes up to {worst} s to notice a dead load balancer",
+                "keep interval * fall + timeout at 10 s or less",
+                on_key=True,
+            )
+
+
+@rule("LBR024", "warning")
+def kill_mode(cluster: Cluster) -> Iterator[Finding]:
+    """
+    KillMode process for keepalived.
+
+    Why it hurts: systemd then ends the main process alone; what is left of it after a kill still holds the VIP beside the host that took
+    over.
+
+    Example: `killMode: process`, upstream's own unit file.
+
+    Use instead: `mixed`, the default: keepalived gives the VIP up, then all that is left is ended.
+
+    Source: systemd/systemd#13288 ("KillMode=process is a red flag"); systemd.kill(5); acassen/keepalived#2361.
+    """
+    if cluster.load_balancer is not None and cluster.load_balancer.keepalived.kill_mode == "process":
+        yield Finding((*_KEEPALIVED, "killMode"), "killMode process leaves keepalived's children alive", "remove it: mixed is the default")

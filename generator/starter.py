@@ -1,0 +1,63 @@
+"""A commented inventory to start from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from generator import versions
+from generator.render import render
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What ``stowage new`` was told; *control_planes* and *workers* are ``name=address/prefix``."""
+
+    name: str
+    version: str
+    control_planes: Sequence[str]
+    workers: Sequence[str]
+    vip: str
+    endpoint: str
+    port: int
+    router_id: int
+    interface: str
+    gateway: str
+    os: str
+    runtime: str
+    cni: str
+
+
+def starter(answers: Answers) -> str:
+    """The inventory's text; whether it makes sense is for ``check`` to say."""
+    roles = (("control-plane", answers.control_planes), ("worker", answers.workers))
+    hosts = [
+        {"name": name, "role": role, "address": address} for role, entries in roles for name, _, address in (e.partition("=") for e in entries)
+    ]
+    return render(
+        "templates/starter/inventory.yaml.j2",
+        {
+            "name": answers.name,
+            "version": answers.version,
+            "pod_subnet": "10.244.0.0/16",
+            "service_subnet": "10.96.0.0/16",
+            "runtime": answers.runtime,
+            "cni": answers.cni,
+            "vip": answers.vip,
+            "endpoint": answers.endpoint,
+            "port": answers.port,
+            "router_id": answers.router_id,
+            "interface": answers.interface,
+            "gateway": answers.gateway,
+            "os": answers.os,
+            "systems": " | ".join(versions.OPERATING_SYSTEMS),
+            "hosts": hosts,
+        },
+    )
+
+
+def router_id_of(vip: str) -> int:
+    """A VRRP router id to start from: the last number of *vip*, so that two clusters of one network differ; 1 where that can't be."""
+    tail = vip.partition("/")[0].replace(":", ".").rsplit(".", 1)[-1]
+    number = int(tail) if tail.isdecimal() else int(tail, 16) if tail and all(c in "0123456789abcdefABCDEF" for c in tail) else 1
+    return number if 1 <= number <= 255 else 1
