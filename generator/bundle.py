@@ -352,7 +352,9 @@ def verify(bundle: Path) -> list[str]:
         reason = getattr(error, "strerror", None) or "not a manifest of stowage's"
         raise BundleError(f"{bundle / MANIFEST}: {reason}", "name the folder of one cluster, such as out/example") from None
     if not known:
-        raise BundleError(f"{bundle / MANIFEST}: format {manifest['stowage']}", f"this stowage reads format {FORMAT}: use the one that made it")
+        raise BundleError(
+            f"{bundle / MANIFEST}: format {manifest['stowage']}", f"this stowage reads format {FORMAT}: use the one that made it"
+        )
     return sorted(_differences(bundle, entries))
 
 

@@ -51,7 +51,9 @@ def main() -> NoReturn:
 
 @click.group(context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="stowage")
-@click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True, help="Colour; NO_COLOR is honoured.")
+@click.option(
+    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True, help="Colour; NO_COLOR is honoured."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Findings only.")
 @click.pass_context
 def stowage(context: click.Context, color: str, *, quiet: bool) -> None:
@@ -94,7 +96,9 @@ def _check_all(paths: Iterable[Path]) -> list[Checked]:
 
 @stowage.command(context_settings=_CONTEXT)
 @_inventories
-@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), default="out", show_default=True, help="Where bundles go.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), default="out", show_default=True, help="Where bundles go."
+)
 @click.option("--secrets", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Directory with one file a secret, 0700.")
 @_strict
 @click.pass_context
@@ -186,7 +190,9 @@ def explain(code: str) -> None:
     if rule is None:
         from difflib import get_close_matches
 
-        close = ", ".join(get_close_matches(code.upper(), rules, n=3)) or ", ".join(sorted({known[:3] for known in rules})) + " and a number"
+        close = (
+            ", ".join(get_close_matches(code.upper(), rules, n=3)) or ", ".join(sorted({known[:3] for known in rules})) + " and a number"
+        )
         raise Stop(f"no rule {code}", f"did you mean {close}? `stowage rules` lists all")
     click.echo(f"{rule.code} ({rule.severity}): {rule.essay}")
 
@@ -230,7 +236,9 @@ def schema() -> None:
 @stowage.command(context_settings=_CONTEXT)
 @click.option("--name", default="example", show_default=True, help="Name of the cluster.")
 @click.option("--kubernetes-version", "version", help="Exact release.  [default: the newest one known]")
-@click.option("--control-plane", "control_planes", multiple=True, metavar="NAME=ADDRESS/PREFIX", help="A control plane; one option each, in order.")
+@click.option(
+    "--control-plane", "control_planes", multiple=True, metavar="NAME=ADDRESS/PREFIX", help="A control plane; one option each, in order."
+)
 @click.option("--worker", "workers", multiple=True, metavar="NAME=ADDRESS/PREFIX", help="A worker; one option each.")
 @click.option("--vip", help="Virtual IP with prefix; needed from two control planes on.")
 @click.option("--endpoint", default="api", show_default=True, help="Name that clients use.")
@@ -243,7 +251,7 @@ def schema() -> None:
 @click.option("--cni", default="flannel", show_default=True, help="flannel, calico or none.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write; an existing one is not replaced.")
 @click.pass_context
-def new(context: click.Context, output: Path | None, **told: Any) -> None:
+def new(context: click.Context, /, output: Path | None, **told: Any) -> None:
     """
     Print a commented inventory to start from, or write it to a file.
 
@@ -289,7 +297,9 @@ def _ask(told: dict[str, Any]) -> Any:
     def listed(what: str, least: int) -> tuple[str, ...]:
         entries: list[str] = []
         while True:
-            entry = click.prompt(f"{what} {len(entries) + 1}, NAME=ADDRESS/PREFIX (empty: no more)", default="", show_default=False, err=True)
+            entry = click.prompt(
+                f"{what} {len(entries) + 1}, NAME=ADDRESS/PREFIX (empty: no more)", default="", show_default=False, err=True
+            )
             if entry:
                 entries.append(entry)
             elif len(entries) >= least:

@@ -1,7 +1,7 @@
 """Data to text: YAML, JSON, shell assignments and tab separated rows; never a template.
 
-YAML for Kubernetes is read by parsers of both dialects: YAML 1.1 and Go's own take ``yes``, ``on``, ``0755`` or ``10:20`` for something else
-than the string they are, and coerce them into typed fields without a word.  So a string stands plain only where every dialect reads the
+YAML for Kubernetes is read by parsers of both dialects: YAML 1.1 and Go's own take ``yes``, ``on``, ``0755`` or ``10:20`` for something
+else than the string they are, and coerce them into typed fields without a word.  So a string stands plain only where every dialect reads the
 same string, and in double quotes otherwise.
 """
 
@@ -16,7 +16,7 @@ from generator.quoting import shell
 
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./@-]*(?: [A-Za-z0-9_./@-]+)*")
 # Booleans and nulls of YAML 1.1, 1.2 and goyaml, in any case.
-_WORDS = frozenset("y n yes no on off true false null nil nan inf infinity none ~".split())
+_WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null", "nil", "nan", "inf", "infinity", "none"))
 
 
 def yaml(data: Any) -> str:
@@ -74,21 +74,15 @@ def _is_block(text: str) -> bool:
 
 def scalar(value: Any) -> str:
     """One YAML scalar (or an empty collection), plain where every dialect reads the same, else in double quotes."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
+    if value is None or isinstance(value, bool | int):
+        return json.dumps(value)
     if isinstance(value, str):
         if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
             return value
         # JSON's escapes are YAML's; what JSON leaves as it is but a reader might not take is escaped by ensure_ascii.
         return json.dumps(value, ensure_ascii=not value.isprintable())
-    if isinstance(value, Mapping):
-        return "{}"
-    if isinstance(value, list | tuple):
-        return "[]"
+    if isinstance(value, Mapping | list | tuple) and not value:
+        return "{}" if isinstance(value, Mapping) else "[]"
     raise TypeError(f"{type(value).__name__} can't be emitted as YAML")
 
 

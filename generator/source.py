@@ -25,7 +25,9 @@ MAX_PURE = 256 * 1024
 SECRETS: tuple[Path, ...] = (("loadBalancer", "keepalived", "authPass"),)
 
 # An inventory is text for people to review: nothing in it may be invisible or reorder what is shown.
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
+)
 _SECRET_TEXT = re.compile(r"""(authPass["']?\s*:\s*)(?!\{\s*secret\b)([^\s#}{,][^#}]*)""")
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 
@@ -74,7 +76,7 @@ class Source:
         return text
 
 
-class _Refused(Exception):
+class _UnreadableError(Exception):
     """The text can't be read on from here."""
 
     def __init__(self, code: str, message: str, remedy: str, position: Position) -> None:
@@ -93,13 +95,13 @@ def load(name: str, raw: bytes) -> tuple[Source, list[Diagnostic]]:
     try:
         text = _decode(raw)
         return _build(name, text)
-    except _Refused as refused:
+    except _UnreadableError as refused:
         return Source(name, text), [refused.diagnostic]
 
 
 def _decode(raw: bytes) -> str:
     if len(raw) > MAX_BYTES:
-        raise _Refused(
+        raise _UnreadableError(
             "SRC002",
             f"file is larger than {MAX_BYTES // 1024 // 1024} MiB",
             "an inventory describes one cluster; split it, or check that this is the right file",
@@ -111,7 +113,7 @@ def _decode(raw: bytes) -> str:
         before = raw[: error.start].decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n")
         line = before.count("\n")
         at = Position(line + 1, len(before) - before.rfind("\n"))
-        raise _Refused("SRC001", f"byte 0x{raw[error.start]:02x} is not UTF-8", "save the file as UTF-8", at) from None
+        raise _UnreadableError("SRC001", f"byte 0x{raw[error.start]:02x} is not UTF-8", "save the file as UTF-8", at) from None
     text = text.replace("\r\n", "\n")
     _refuse_characters(text)
     return text
@@ -121,7 +123,7 @@ def _refuse_characters(text: str) -> None:
     """Refuse what parsers read differently or people can't see."""
     found = _CONTROL.search(text) or re.search("\r", text)
     if found:
-        raise _Refused(
+        raise _UnreadableError(
             "SRC003",
             f"control character U+{ord(found[0]):04X}",
             "remove it; an inventory is reviewed by eye",
@@ -129,10 +131,10 @@ def _refuse_characters(text: str) -> None:
         )
     if "\t" in text:
         at = text.index("\t")
-        raise _Refused("SRC004", "tab character", "indent and separate with blanks", _at(text, at))
+        raise _UnreadableError("SRC004", "tab character", "indent and separate with blanks", _at(text, at))
     if text.startswith("%") or "\n%" in text:
         at = 0 if text.startswith("%") else text.index("\n%") + 1
-        raise _Refused("SRC005", "a YAML directive", "remove the line: the text is read as plain YAML 1.2", _at(text, at))
+        raise _UnreadableError("SRC005", "a YAML directive", "remove the line: the text is read as plain YAML 1.2", _at(text, at))
 
 
 def _at(text: str, index: int) -> Position:
@@ -140,7 +142,7 @@ def _at(text: str, index: int) -> Position:
 
 
 def _events(text: str, *, pure: bool) -> Iterator[Any]:
-    """The parser's events, from ruamel's own parser where *pure*, else from libyaml's (ten times as fast) where ruamel.yaml.clib is there."""
+    """The parser's events: from ruamel's own parser where *pure*, else from libyaml's where ruamel.yaml.clib is there."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -150,10 +152,10 @@ def _events(text: str, *, pure: bool) -> Iterator[Any]:
         mark = error.problem_mark or error.context_mark
         at = Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
         problem = str(error.problem or error.context or "unreadable")
-        raise _Refused("SRC006", f"not YAML: {problem}", "check quotes, brackets and indentation here", at) from None
+        raise _UnreadableError("SRC006", f"not YAML: {problem}", "check quotes, brackets and indentation here", at) from None
     except (YAMLError, RecursionError, ValueError) as error:
         problem = (str(error).splitlines() or ["unreadable"])[0]
-        raise _Refused("SRC006", f"not YAML: {problem}", "check quotes, brackets and indentation", Position(1, 1)) from None
+        raise _UnreadableError("SRC006", f"not YAML: {problem}", "check quotes, brackets and indentation", Position(1, 1)) from None
 
 
 class _Builder:
@@ -176,7 +178,7 @@ class _Builder:
         if self.nodes > MAX_NODES or len(self.stack) > MAX_DEPTH:
             what = f"more than {MAX_NODES:,} values" if self.nodes > MAX_NODES else f"nested deeper than {MAX_DEPTH} levels"
             at = Position(event.start_mark.line + 1, event.start_mark.column + 1)
-            raise _Refused("SRC002", what, "an inventory is at most a few thousand flat entries", at)
+            raise _UnreadableError("SRC002", what, "an inventory is at most a few thousand flat entries", at)
 
     def collection(self, event: Any, container: dict[str, Any] | list[Any]) -> None:
         self.check_node(event)
@@ -198,7 +200,9 @@ class _Builder:
         value = _resolve(event.value) if plain else event.value
         hidden = _CONTROL.search(event.value) or re.search("[\t\n\r]", event.value)
         if hidden:
-            self.refuse("SRC003", f"character U+{ord(hidden[0]):04X} in a value", "an inventory's values are single lines of visible text", event)
+            self.refuse(
+                "SRC003", f"character U+{ord(hidden[0]):04X} in a value", "an inventory's values are single lines of visible text", event
+            )
         frame = self.stack[-1] if self.stack else None
         if frame is not None and isinstance(frame[0], dict) and frame[2] is None:
             self.key(event, frame, value, length)
@@ -277,7 +281,7 @@ def _build(name: str, text: str) -> tuple[Source, list[Diagnostic]]:
     """
     try:
         return _build_with(name, text, pure=False)
-    except _Refused as refused:
+    except _UnreadableError as refused:
         if refused.diagnostic.code != "SRC006" or len(text) > MAX_PURE:
             raise
         return _build_with(name, text, pure=True)

@@ -32,7 +32,9 @@ def starter(answers: Answers) -> str:
     """The inventory's text; whether it makes sense is for ``check`` to say."""
     roles = (("control-plane", answers.control_planes), ("worker", answers.workers))
     hosts = [
-        {"name": name, "role": role, "address": address} for role, entries in roles for name, _, address in (e.partition("=") for e in entries)
+        {"name": name, "role": role, "address": address}
+        for role, entries in roles
+        for name, _, address in (e.partition("=") for e in entries)
     ]
     return render(
         "templates/starter/inventory.yaml.j2",

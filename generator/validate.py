@@ -14,7 +14,9 @@ from generator.source import is_secret
 
 if TYPE_CHECKING:
     from jsonschema import FormatChecker
-    from jsonschema.exceptions import ValidationError
+
+    # jsonschema's own class: its attributes are typed as unset or anything, which says nothing here.
+    ValidationError = Any
 
 SCHEMA = "schema/inventory.v1.schema.json"
 
@@ -76,12 +78,16 @@ def _explain(error: ValidationError) -> Iterator[Diagnostic]:
         known = sorted(error.schema.get("properties", {}))
         for name in error.instance:
             if name not in known:
-                yield Diagnostic("SCH001", "error", f"unknown key {dotted((*path, name))}", (*path, name), _nearest(name, known), on_key=True)
+                yield Diagnostic(
+                    "SCH001", "error", f"unknown key {dotted((*path, name))}", (*path, name), _nearest(name, known), on_key=True
+                )
     elif keyword == "required":
         for name in expected:
             if name not in error.instance:
                 what = error.schema["properties"][name].get("description", "")
-                yield Diagnostic("SCH002", "error", f"{dotted((*path, name))} is missing", path, f"add `{name}:` {what}".strip(), on_key=True)
+                yield Diagnostic(
+                    "SCH002", "error", f"{dotted((*path, name))} is missing", path, f"add `{name}:` {what}".strip(), on_key=True
+                )
     elif keyword == "propertyNames" or "propertyNames" in error.absolute_schema_path:
         yield Diagnostic(
             "SCH007", "error", f"{error.instance!r} can't be a key of {dotted(path)}", path, f"a key here matches {expected}", on_key=True
@@ -181,7 +187,7 @@ def complete(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _filled(value: Any, node: dict[str, Any]) -> Any:
-    """*value* with the defaults of schema *node* below it; keys in the schema's order, so that a lock reads the same for any input order."""
+    """*value* with the defaults of *node* below it; keys in the schema's order, so that a lock reads the same for any input."""
     if "$ref" in node:
         node = schema()["$defs"][node["$ref"].removeprefix("#/$defs/")] | {k: v for k, v in node.items() if k != "$ref"}
     if isinstance(value, list) and "items" in node:

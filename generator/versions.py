@@ -66,7 +66,7 @@ def newest_patch(minor: int) -> str:
 
 
 def kubeadm_api(minor: int) -> str:
-    """kubeadm's configuration version for *minor*: v1beta4 from 1.31 on, where it came; v1beta3 is gone from 1.37 on."""
+    """Configuration version of kubeadm for *minor*: v1beta4 from 1.31 on, where it came; v1beta3 is gone from 1.37 on."""
     return "v1beta4" if minor >= 31 else "v1beta3"
 
 
@@ -176,7 +176,17 @@ def calico_components(*, api_server: bool) -> tuple[str, ...]:
 
 
 # Kubernetes minor: the oldest containerd minor recommended for it (containerd RELEASES.md), as (major, minor).
-CONTAINERD_FLOOR: dict[int, Patch] = {28: (1, 6), 29: (1, 6), 30: (1, 6), 31: (1, 6), 32: (1, 6), 33: (1, 6), 34: (1, 6), 35: (1, 7), 36: (2, 2)}
+CONTAINERD_FLOOR: dict[int, Patch] = {
+    28: (1, 6),
+    29: (1, 6),
+    30: (1, 6),
+    31: (1, 6),
+    32: (1, 6),
+    33: (1, 6),
+    34: (1, 6),
+    35: (1, 7),
+    36: (2, 2),
+}
 
 
 def containerd_for(minor: int) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from fakehost import FakeHost, sums
+from fakehost import FakeHost
 
 NEEDED = ("unshare", "openssl", "etcd", "etcdctl", "ip")
 
@@ -214,16 +214,15 @@ class Kube(FakeHost):
         role = "worker" if name.startswith("node") else "control-plane"
         defaults = {
             "HOST": name, "ROLE": role, "FIRST": "1" if name == "master-1" else "", "ADDRESSES": f"192.0.2.{number}/24", "ETCD_DATA_DIR": "/var/lib/stacked-etcd",
+            "CONTROL_PLANES": "master-1=192.0.2.25 master-2=192.0.2.126 master-3=192.0.2.127",  # on this host too: nobody there refuses at once
             "WORKERS": "node-1=192.0.2.28 node-2=192.0.2.29" if role == "control-plane" else "", "LB": "1" if role == "control-plane" else "",
         }  # fmt: skip
         super().__init__(cloud.hosts / name, **(defaults | environment))
         self.cloud = cloud
-        self.carries += " 192.0.2.31/32"
+        self.carries += " 192.0.2.31/32 192.0.2.126/32 192.0.2.127/32"
         for command, text in (("kubeadm", KUBEADM), ("kubectl", KUBECTL), ("crictl", CRICTL)):
             self.stand_in(command, text)
         self.stand_in("etcdctl", "#!/bin/sh\nexit 1\n")
-        for command in ("openssl", "tar", "base64", "sha256sum", "awk", "sed", "grep", "cat"):
-            self.stand_in(command, f'#!/bin/sh\necho "{command} $*" >>"$FAKE/argv"\nPATH=/usr/bin:/bin exec {command} "$@"\n')
         (self.fake / "identity").write_text(
             f"HOST={name} ADDRESS=192.0.2.{number} DATA=/var/lib/stacked-etcd CLOUD='{cloud.root}' SERVER={self.environment['SERVER']}\nPATH=/usr/bin:/bin:$PATH\nsystemctl() {{ '{self.bin}/systemctl' \"$@\"; }}\n"
         )
@@ -235,6 +234,11 @@ class Kube(FakeHost):
         (self.bundle / "kubeadm" / "join.yaml").write_text(text + ("" if role == "worker" else "controlPlane:\n"))
         step = {"master": "60", "node": "65"}[name.partition("-")[0]] if name != "master-1" else "50"
         self.row("/etc/kubernetes/patches/kubeletconfiguration.yaml", "maxPods: 200\n", step=step)
+
+    def watch(self) -> None:
+        """From here on, the command lines of what handles secrets are written down."""
+        for command in ("openssl", "tar", "base64", "sha256sum", "awk", "sed", "grep", "cat", "cmp", "rm", "mv", "sync", "chmod"):
+            self.stand_in(command, f'#!/bin/sh\necho "{command} $*" >>"$FAKE/argv"\nPATH=/usr/bin:/bin exec {command} "$@"\n')
 
     def do(self, script: str, *options: str, passphrase: bool = True, pause: str = "0") -> subprocess.CompletedProcess[str]:
         words = [f"PAUSE={pause}", *([f"STOWAGE_PASSPHRASE_FILE={self.cloud.phrase}"] if passphrase else [])]
@@ -330,7 +334,10 @@ def no_secret_seen(*hosts: Kube) -> None:
 # --- 50 --------------------------------------------------------------------------------------------------------------
 
 
-def test_init(up: Kube, tmp_path: Path) -> None:
+def test_init(first: Kube) -> None:
+    up = first
+    up.watch()
+    ok(up.do("50-init.sh"))
     assert up.cloud.nodes() == ["master-1"]
     calls = (up.fake / "argv").read_text()
     assert "kubeadm init --config=" in calls and "--skip-token-print" in calls
@@ -374,7 +381,7 @@ def test_init_killed(first: Kube, phase: str) -> None:
 def test_init_whose_etcd_has_members_is_not_reset(first: Kube) -> None:
     first.killed_at("upload", "50-init.sh")
     with (first.cloud.root / "members").open("a") as members:
-        members.write("master-2 192.0.2.26 false\n")
+        members.write("master-2 192.0.2.126 false\n")
     assert "other members" in ok(first.do("50-init.sh"), 1)
     assert not first.reset_was()
 
@@ -415,13 +422,14 @@ def test_one_control_plane_alone_needs_no_passphrase(cloud: Cloud) -> None:
 
 
 def test_join(up: Kube) -> None:
-    second = up.cloud.host("master-2", 26)
+    second = up.cloud.host("master-2", 126)
     waits = ok(second.do("60-join.sh"), 3)
     assert "waits for: the handoff from master-1" in waits and "control-plane.handoff" in waits
     second.take(up, "control-plane")
+    second.watch()
     assert "would" in ok(second.do("60-join.sh", "--plan", passphrase=False))
     ok(second.do("60-join.sh"))
-    assert up.cloud.members()[1] == "master-2 192.0.2.26 false"
+    assert up.cloud.members()[1] == "master-2 192.0.2.126 false"
     assert not second.handoff("control-plane").exists() and not second.there("/etc/kubernetes/stowage-discovery.conf")
     modes = {name: stat.S_IMODE(second.file(f"/etc/kubernetes/pki/{name}").stat().st_mode) for name in SHARED}
     assert modes == {name: 0o600 if name.endswith(".key") else 0o644 for name in SHARED}
@@ -434,7 +442,7 @@ def test_join(up: Kube) -> None:
 
 @pytest.mark.parametrize("phase", ["preflight", "kubeconfig", "etcd", "learner", "control-plane", "last"])
 def test_join_killed(up: Kube, phase: str) -> None:
-    second = up.cloud.host("master-2", 26)
+    second = up.cloud.host("master-2", 126)
     second.take(up, "control-plane")
     second.killed_at(phase, "60-join.sh")
     assert second.handoff("control-plane").exists()
@@ -442,14 +450,14 @@ def test_join_killed(up: Kube, phase: str) -> None:
         second.killed_at("reset-half", "60-join.sh")
     ok(second.do("60-join.sh"))
     assert second.reset_was()
-    assert up.cloud.members() == ["master-1 192.0.2.25 false", "master-2 192.0.2.26 false"]
+    assert up.cloud.members() == ["master-1 192.0.2.25 false", "master-2 192.0.2.126 false"]
     assert not second.handoff("control-plane").exists()
     assert "nothing to change" in ok(second.do("60-join.sh"))
     no_secret_seen(up, second)
 
 
 def test_join_killed_at_random(up: Kube) -> None:
-    second = up.cloud.host("master-2", 26)
+    second = up.cloud.host("master-2", 126)
     second.take(up, "control-plane")
     chance = random.Random(60)
     for _ in range(6):
@@ -461,7 +469,7 @@ def test_join_killed_at_random(up: Kube) -> None:
 
 
 def test_a_member_that_cannot_be_taken_out_stops_the_rerun(up: Kube) -> None:
-    second = up.cloud.host("master-2", 26)
+    second = up.cloud.host("master-2", 126)
     second.take(up, "control-plane")
     second.killed_at("control-plane", "60-join.sh")
     (up.cloud.root / "quorum-lost").touch()
@@ -471,7 +479,7 @@ def test_a_member_that_cannot_be_taken_out_stops_the_rerun(up: Kube) -> None:
 def test_join_from_a_stick(up: Kube, tmp_path: Path) -> None:
     stick = tmp_path / "stick"
     shutil.copyfile(up.handoff("control-plane"), stick)
-    second, third = up.cloud.host("master-2", 26), up.cloud.host("master-3", 27)
+    second, third = up.cloud.host("master-2", 126), up.cloud.host("master-3", 127)
     assert "needed yet by: master-3" in ok(second.do("60-join.sh", "--handoff", str(stick)))
     assert stick.exists()
     ok(third.do("60-join.sh", "--handoff", str(stick)))
@@ -492,7 +500,7 @@ def forged(path: Path, **files: str) -> None:
 
 
 def test_bad_archives_change_nothing(up: Kube) -> None:
-    second, node = up.cloud.host("master-2", 26), up.cloud.host("node-1", 28)
+    second, node = up.cloud.host("master-2", 126), up.cloud.host("node-1", 28)
     second.take(up, "control-plane")
     up.cloud.phrase.write_text("another canary of a passphrase")
     assert "wrong passphrase" in ok(second.do("60-join.sh"), 1)
@@ -528,6 +536,7 @@ def test_worker(up: Kube) -> None:
     node = up.cloud.host("node-1", 28)
     assert "worker.handoff" in ok(node.do("65-join.sh"), 3)
     node.take(up, "worker")
+    node.watch()
     ok(node.do("65-join.sh", passphrase=False))
     assert "node-1" in up.cloud.nodes() and not node.handoff("worker").exists() and not node.there("/etc/kubernetes/stowage-discovery.conf")
     assert not list(node.file("/etc/kubernetes/pki").rglob("*.key"))
@@ -551,3 +560,256 @@ def test_a_worker_of_another_cluster_is_left_alone(up: Kube) -> None:
     node.put("/etc/kubernetes/pki/ca.crt", "another CA")
     assert "ops/reset.sh" in ok(node.do("65-join.sh"), 1)
     assert node.file("/etc/kubernetes/pki/ca.crt").read_text() == "another CA" and not node.reset_was()
+
+
+# --- 70, with a real etcd --------------------------------------------------------------------------------------------
+
+ADDRESSES = {"master-1": "192.0.2.25", "master-2": "192.0.2.126", "master-3": "192.0.2.127"}
+ALL = ",".join(f"{name}=http://{address}:2380" for name, address in ADDRESSES.items())
+
+# Three members on three addresses of one sandbox; "kubelet" runs the first one as its manifest says and notices a change a little late.
+ETCD = r"""
+set -u
+. "$FAKE/identity"; cd "$FAKE"; manifest=/etc/kubernetes/manifests/etcd.yaml
+member() { # NAME ADDRESS CLIENT-URLS DATA
+  etcd --name="$1" --data-dir="$4" --listen-client-urls="$3" --advertise-client-urls="http://$2:2379" --listen-peer-urls="http://$2:2380" \
+    --initial-advertise-peer-urls="http://$2:2380" --initial-cluster="$ALL" --heartbeat-interval=50 --election-timeout=500 --logger=zap >"etcd-$1.log" 2>&1 &
+}
+all() { etcdctl --endpoints=http://192.0.2.25:2379,http://192.0.2.126:2379,http://192.0.2.127:2379 endpoint health >/dev/null 2>&1; }
+mkdir -p "$DATA" /etc/kubernetes/manifests /var/lib/peers
+member master-2 192.0.2.126 http://192.0.2.126:2379 /var/lib/peers/2
+member master-3 192.0.2.127 http://192.0.2.127:2379 /var/lib/peers/3
+member master-1 192.0.2.25 http://127.0.0.1:2379,http://192.0.2.25:2379 "$DATA"; pid=$!
+for i in {1..100}; do all && break; sleep 0.1; done
+kubelet() {
+  local last='' now
+  for i in {1..600}; do
+    now=$(cat $manifest)
+    if [[ $now != "$last" ]]; then
+      if [[ $last ]]; then sleep 0.5; fi # late, and the old process lives on
+      kill "$pid"; wait "$pid" 2>/dev/null
+      mapfile -t words < <(sed -n 's/^    - \(--.*\)/\1/p' $manifest)
+      etcd "${words[@]}" >>etcd-master-1.log 2>&1 & pid=$!
+      last=$now
+    fi
+    sleep 0.1
+  done
+}
+kill "$pid"; wait "$pid" 2>/dev/null; true & pid=$!
+cp "$FAKE/manifest" $manifest; chmod 0600 $manifest
+kubelet &
+for i in {1..100}; do all && break; sleep 0.1; done
+step() { bash "$SCRIPT" "$@" >"$FAKE/out" 2>&1; status=$?; }
+show() { echo "=== $1 $status $(sha256sum <$manifest | cut -c 1-8) $(stat -c '%a %U' $manifest) $(ls -A /etc/kubernetes/manifests | paste -sd ,)"; cat "$FAKE/out"; }
+status=0; : >"$FAKE/out"; show before
+step --plan; show plan
+step; show first
+step; show again
+step --rollback; show rollback
+bash "$SCRIPT" >"$FAKE/out" 2>&1 & script=$!
+before=$(cat $manifest); for i in {1..300}; do [[ $(cat $manifest) == "$before" ]] || break; sleep 0.02; done
+kill -9 $script; show killed
+step; show rerun
+step --rollback; show rollback2
+sed -i 's/^set\t.*/set\tno-such-flag\t1/' "$BUNDLE/etcd/manifest-patch.tsv"; sed -i 's/^STEP=70/STEP=70/; s/_SECONDS=180/_SECONDS=5/g' "$SCRIPT"
+(cd "$BUNDLE" && find . -type f ! -name SHA256SUMS -printf '%P\n' | sort | tr '\n' '\0' | xargs -0 sha256sum >SHA256SUMS)
+step; show bad
+for i in {1..100}; do all && break; sleep 0.1; done
+cp $manifest $manifest.bak
+step; show backup
+rm $manifest.bak
+etcdctl --endpoints=http://192.0.2.126:2379 member add master-4 --learner --peer-urls=http://192.0.2.128:2380 >/dev/null 2>&1
+step; show learner
+"""
+
+
+def test_etcd(cloud: Cloud) -> None:
+    host = cloud.host("master-1", 25)
+    for name in ("etcdctl",):
+        (host.bin / name).unlink()
+    (host.fake / "real-etcd").touch()
+    (cloud.root / "api" / "192.0.2.25").touch()
+    host.put("/etc/kubernetes/admin.conf", "server: https://backend:16443\n")
+    text = MANIFEST.replace("https://", "http://").replace("ADDRESS", "192.0.2.25").replace("DATA", "/var/lib/stacked-etcd").replace("HOST", "master-1")
+    extra = "    - --listen-client-urls=http://127.0.0.1:2379,http://192.0.2.25:2379\n    - --listen-peer-urls=http://192.0.2.25:2380\n"
+    extra += "    - --initial-advertise-peer-urls=http://192.0.2.25:2380\n    - --initial-cluster-state=existing\n"
+    (host.fake / "manifest").write_text(text.replace("STATE", extra))
+    (host.bundle / "etcd").mkdir()
+    (host.bundle / "etcd" / "manifest-patch.tsv").write_text(f"set\tinitial-cluster\t{ALL}\nremove\tinitial-cluster-state\t-\n")
+    script = host.bundle / "scripts" / "70-etcd.sh"
+    script.write_text(script.read_text().replace("BEFORE_SECONDS=30", "BEFORE_SECONDS=1"))
+    host.row("/etc/kubernetes/patches-upgrade/etcd.json", "[]\n", step="70")
+    done = host.sh("env", f"ALL={ALL}", f"SCRIPT={script}", f"BUNDLE={host.bundle}", "bash", "-c", ETCD, timeout=60)
+    parts = {part.split()[0]: part for part in done.stdout.split("=== ")[1:]}
+    sums = {name: part.split()[2] for name, part in parts.items()}
+    status = {name: int(part.split()[1]) for name, part in parts.items()}
+    assert all(part.split()[3:5] == ["600", "root"] for part in parts.values()), done.stdout
+    assert all(part.splitlines()[0].endswith(" etcd.yaml") for name, part in parts.items() if name != "backup")
+    expected = {"before": 0, "plan": 0, "first": 0, "again": 0, "rollback": 0, "killed": 0, "rerun": 0, "rollback2": 0, "bad": 1, "backup": 1, "learner": 3}
+    assert {name: status[name] for name in expected} == expected, done.stdout
+    assert sums["before"] == sums["plan"] == sums["rollback"] == sums["rollback2"] == sums["bad"]
+    assert sums["first"] == sums["again"] == sums["killed"] == sums["rerun"] != sums["before"]
+    assert f"+    - --initial-cluster={ALL}" in parts["plan"] and "-    - --initial-cluster-state=existing" in parts["plan"]
+    assert "waiting for etcd running with the flags" in parts["first"] and "2 changed" in parts["first"]
+    assert "nothing to change" in parts["again"]
+    assert "the old manifest is back" in parts["bad"]
+    assert "etcd.yaml.bak is a second manifest" in parts["backup"]
+    assert "waits for: etcd (the member at http://192.0.2.128:2380 has not started)" in parts["learner"]
+
+
+def test_etcd_refuses_a_manifest_that_it_does_not_know(up: Kube) -> None:
+    for name in ("master-2", "master-3"):
+        with (up.cloud.root / "members").open("a") as members:
+            members.write(f"{name} {ADDRESSES[name]} false\n")
+    (up.bundle / "etcd").mkdir()
+    (up.bundle / "etcd" / "manifest-patch.tsv").write_text(f"set\tinitial-cluster\t{ALL}\n")
+    up.seal()
+    manifest = up.file("/etc/kubernetes/manifests/etcd.yaml")
+    good = manifest.read_text()
+    for bad in (good.replace("--name=master-1", "--name=master-9"), good.replace("    - --snap", "    - '--snap"), good + "  - command:\n    - etcd\n", good.replace("--data-dir", "--dir")):
+        manifest.write_text(bad)
+        assert "does not look as kubeadm writes it" in ok(up.do("70-etcd.sh"), 1)
+        assert manifest.read_text() == bad
+
+
+# --- 80, 90 and ops ----------------------------------------------------------------------------------------------------
+
+
+def network(host: Kube) -> None:
+    (host.bundle / "manifests").mkdir()
+    (host.bundle / "payload" / "manifests").mkdir(parents=True)
+    (host.bundle / "manifests" / "20-flannel.yaml").write_text("kind: DaemonSet\n")
+    text = "kind: CustomResourceDefinition\n"
+    rows = f"server-side\tpayload/manifests/crds.yaml\t{__import__('hashlib').sha256(text.encode()).hexdigest()}\t--for=condition=Established crd --all\n"
+    (host.bundle / "manifests" / "order.tsv").write_text(rows + "create\tmanifests/20-flannel.yaml\t-\t-\n")
+    host.seal()
+
+
+def test_network(up: Kube) -> None:
+    network(up)
+    assert "payload/manifests/crds.yaml" in ok(up.do("80-network.sh"), 3)
+    crds = up.bundle / "payload" / "manifests" / "crds.yaml"
+    crds.write_text("kind: Other\n")
+    up.seal()
+    assert "not the file that the bundle was made for" in ok(up.do("80-network.sh"), 1)
+    crds.write_text("kind: CustomResourceDefinition\n")
+    up.seal()
+    assert "2 changed" in ok(up.do("80-network.sh"))
+    assert up.handoff("worker").exists()  # hosts have yet to join
+    assert "nothing to change" in ok(up.do("80-network.sh"))
+    for name in ("master-2", "master-3", "node-1", "node-2"):
+        (up.cloud.root / "nodes" / name).touch()
+    assert "1 changed" in ok(up.do("80-network.sh"))
+    assert not up.handoff("worker").exists() and not up.cloud.tokens()
+    assert "no handoff is needed" in ok(up.do("50-init.sh"))  # and step 50 makes no new ones
+
+
+def test_network_of_ones_own(up: Kube) -> None:
+    up.seal(CNI="none")
+    assert "cni is none" in ok(up.do("80-network.sh"))
+
+
+def whole(up: Kube) -> None:
+    """A cluster in which all is as planned."""
+    cloud = up.cloud.root
+    for name, address in ADDRESSES.items():
+        (cloud / "nodes" / name).touch()
+        (cloud / "api" / address).touch()
+    for name in ("node-1", "node-2"):
+        (cloud / "nodes" / name).touch()
+    for address in ("192.0.2.31", *ADDRESSES.values()):
+        (cloud / "api" / address).touch()
+    (cloud / "members").write_text("".join(f"{name} {address} false\n" for name, address in ADDRESSES.items()))
+    (cloud / "ready").write_text("True\n")
+    for unit in ("nginx.service", "stowage-watcher.service", "keepalived.service"):
+        up.unit(unit, "enabled", "active")
+    up.unit("kubelet.service", "enabled", "active")
+    manifest = up.file("/etc/kubernetes/manifests/etcd.yaml")
+    manifest.write_text(manifest.read_text().replace("--initial-cluster=master-1=https://192.0.2.25:2380", f"--initial-cluster={ALL}"))
+    for path in up.handoff("worker").parent.iterdir():
+        path.unlink()
+    before = up.root / "layers" / "before.sh"
+    before.write_text("python3 -m http.server -b 192.0.2.31 16443 >/dev/null 2>&1 & python3 -m http.server -b 127.0.0.1 16444 >/dev/null 2>&1 & sleep 0.5\n")
+
+
+def test_verify(up: Kube) -> None:
+    up.environment["LB_HOSTS"] = " ".join(f"{name}={address}" for name, address in ADDRESSES.items())
+    up.seal()
+    whole(up)
+    text = ok(up.do("90-verify.sh"))
+    assert "FAILED" not in text and "checks passed" in text, text
+    up.put("/etc/kubernetes/manifests/etcd.yaml.bak", "x")
+    (up.cloud.root / "api" / "192.0.2.127").unlink()
+    (up.cloud.root / "members").write_text("master-1 192.0.2.25 false\nmaster-2 192.0.2.126 true\n")
+    (up.cloud.root / "nodes" / "node-2").unlink()
+    (up.fake / "units" / "keepalived.service" / "active").unlink()
+    script = up.bundle / "scripts" / "90-verify.sh"
+    script.write_text(script.read_text().replace("NODES_SECONDS=300", "NODES_SECONDS=1"))
+    up.put("/var/lib/stowage/example/handoff/worker.handoff", "x")
+    up.seal()
+    text = ok(up.do("90-verify.sh"), 1)
+    for part in ("etcd.yaml.bak", "master-3 answers at 192.0.2.127:6443", "master-2 is a learner", "master-3 is not a started member", "node-2 has not joined",
+                 "keepalived.service is active: inactive", "worker.handoff", "7 of "):  # fmt: skip
+        assert part in text, part + "\n" + text
+
+
+def test_verify_names_certificates_that_end(up: Kube) -> None:
+    up.environment["LB_HOSTS"] = ""
+    whole(up)
+    up.seal()
+    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=x", "-days", "20", "-keyout", "/dev/null"]
+    subprocess.run([*new, "-out", up.file("/etc/kubernetes/pki/apiserver.crt")], check=True, capture_output=True)
+    assert "/etc/kubernetes/pki/apiserver.crt: notAfter=" in ok(up.do("90-verify.sh"), 1)
+
+
+def test_reset(up: Kube) -> None:
+    second = up.cloud.host("master-2", 126)
+    second.take(up, "control-plane")
+    ok(second.do("60-join.sh"))
+    assert "no terminal" in ok(second.do("ops/reset.sh"), 1)
+    assert "not 'master-1'" in ok(second.do("ops/reset.sh", "--yes", "master-1"), 1)
+    (up.cloud.root / "ill").touch()
+    assert "not healthy" in ok(second.do("ops/reset.sh", "--yes", "master-2"), 1)
+    (up.cloud.root / "ill").unlink()
+    assert not second.reset_was()
+    ok(second.do("ops/reset.sh", "--yes", "master-2", "--all"))
+    assert len(up.cloud.members()) == 1 and not list(second.file("/var/lib/stowage/example/state").iterdir())
+    assert "last member" in ok(up.do("ops/reset.sh", "--yes", "master-1"), 1)
+    ok(up.do("ops/reset.sh", "--yes", "master-1", "--last"))
+    (up.cloud.root / "nodes" / "master-1").unlink()
+    ok(up.do("50-init.sh"))  # and again, from the beginning
+
+
+def test_remove_member(up: Kube) -> None:
+    (up.cloud.root / "nodes" / "master-3").touch()
+    with (up.cloud.root / "members").open("a") as members:
+        members.write("master-3 192.0.2.127 false\n")
+    ok(up.do("ops/remove-member.sh", "master-3"))
+    assert len(up.cloud.members()) == 1 and up.cloud.nodes() == ["master-1"]
+    assert "nothing to change" in ok(up.do("ops/remove-member.sh", "master-3"))
+
+
+def test_handoff_again(up: Kube) -> None:
+    old = up.cloud.tokens()
+    ok(up.do("ops/handoff.sh"))
+    assert len(up.cloud.tokens()) == 2
+    ok(up.do("ops/handoff.sh", "--remove"))
+    assert up.cloud.tokens() == old and not up.handoff("control-plane").exists()
+    assert "nothing to change" in ok(up.do("ops/handoff.sh", "--remove"))
+
+
+SCRIPTS = ["50-init.sh", "60-join.sh", "65-join.sh", "70-etcd.sh", "80-network.sh", "90-verify.sh", "ops/handoff.sh", "ops/reset.sh", "ops/remove-member.sh"]
+
+
+def test_help_and_plan(cloud: Cloud) -> None:
+    first, second, node = cloud.host("master-1", 25), cloud.host("master-2", 126), cloud.host("node-1", 28)
+    (first.bundle / "etcd").mkdir()
+    for script in SCRIPTS:
+        text = ok(subprocess.run(["bash", str(first.path(script)), "--help"], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}, check=False))
+        assert "usage: bash " in text and len(text.splitlines()) > 5
+    for host, script in ((first, "50"), (second, "60"), (node, "65"), (first, "70"), (first, "80"), (first, "90"), (node, "90")):
+        name = next(path.name for path in (host.bundle / "scripts").glob(f"{script}-*"))
+        assert "plan: " in ok(host.do(name, "--plan"))
+    assert "would kubeadm reset" in ok(first.do("ops/reset.sh", "--plan"))
+    for host in (first, second, node):
+        assert not host.snapshot() and not host.file("/var/lib/stowage").exists() and not host.calls()

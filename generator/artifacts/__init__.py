@@ -1,7 +1,7 @@
 """What a bundle holds: pure functions from the cluster to files, one module a component, discovered.
 
-A component has ``for_host(cluster, host)``, ``for_cluster(cluster)``, or both; each yields :class:`File`.  A file that a host lays names its
-destination and step and so becomes a row of ``files.tsv``: a component adds rows, never a script of its own.  Components never import
+A component has ``for_host(cluster, host)``, ``for_cluster(cluster)``, or both; each yields :class:`File`.  A file that a host lays names
+its destination and step and so becomes a row of ``files.tsv``: a component adds rows, never a script of its own.  Components never import
 each other; what two of them share is a property of the model.  Texts that are equal on many hosts are made once and shared.
 """
 
@@ -23,9 +23,9 @@ class File:
     """
     One file of a bundle.
 
-    *path* is relative to the bundle, or to the host's folder when ``for_host`` yields it.  *sources* are the inventory keys that its content
-    came from, ``hosts[].address`` style.  With a *destination* the host lays it there in *step*, with *mode* and *owner*, and reloads *unit*;
-    *how* is ``file`` for a whole file, ``block`` for a managed block in a file that is not ours.  *executable* is the x bit in the bundle.
+    *path* is relative to the bundle, or to the host's folder when ``for_host`` yields it.  *sources* are the inventory keys that its
+    content came from, ``hosts[].address`` style.  With a *destination* the host lays it there in *step*, with *mode* and *owner*, and
+    reloads *unit*; *how* is ``file`` for a whole file, ``block`` for a managed block in a file that is not ours.  *executable* is the x bit in the bundle.
     """
 
     path: str
@@ -74,7 +74,6 @@ def plan(cluster: Cluster) -> Iterator[File]:
         for file in files:
             yield _below(host, file)
         yield _below(host, File("files.tsv", emit.tsv(FILES_TSV, rows), ("hosts[]",)))
-
 
 
 def _below(host: Host, file: File) -> File:

@@ -20,7 +20,7 @@ def listed(cluster: Cluster, role: str) -> str:
     """
     The images of a host of *role*.
 
-    A worker needs kube-proxy and pause, and CoreDNS, which may be scheduled there; control plane components and etcd stay on control planes.
+    A worker needs kube-proxy, pause, and CoreDNS, which may be scheduled there; the other components stay on control planes.
     """
     if role == CONTROL_PLANE:
         images = (*cluster.kubeadm_images, *cluster.cni_images)

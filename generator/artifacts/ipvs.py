@@ -1,6 +1,7 @@
 """keepalived's ``virtual_server``, the alternative to nginx: forwarding in the kernel on dedicated load balancers.
 
-Facts: keepalived.conf(5), *Virtual server(s)*; the LVS HOWTO on direct routing: every real server carries the VIP on a device that answers no ARP.
+Facts: keepalived.conf(5), *Virtual server(s)*; the LVS HOWTO on direct routing: every real server carries the VIP on a device that
+answers no ARP.
 """
 
 from __future__ import annotations

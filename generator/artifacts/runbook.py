@@ -102,6 +102,10 @@ def _topology(cluster: Cluster) -> Iterator[str]:
                 yield f"{_id(host)} --> api"
     if cluster.nginx and not cluster.dedicated_load_balancers and len(cluster.control_planes) > 1:
         yield f'api["every API server that answers, port {cluster.api_port}"]'
+    yield from _drawn_workers(cluster)
+
+
+def _drawn_workers(cluster: Cluster) -> Iterator[str]:
     if len(cluster.workers) > _DRAWN:
         first, last = cluster.workers[0], cluster.workers[-1]
         yield f'workers["{first.name} to {last.name}<br/>{len(cluster.workers)} workers"]'

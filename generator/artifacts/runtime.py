@@ -61,7 +61,9 @@ def _proxies(cluster: Cluster, host: Host) -> Iterator[File]:
     proxy = host.settings.proxy
     assert proxy is not None
     no_proxy = ",".join(dict.fromkeys((*cluster.no_proxy, *proxy.no_proxy)))
-    text = render("templates/systemd/proxy.conf.j2", {"cluster": cluster.name, "http": proxy.http, "https": proxy.https, "no_proxy": no_proxy})
+    text = render(
+        "templates/systemd/proxy.conf.j2", {"cluster": cluster.name, "http": proxy.http, "https": proxy.https, "no_proxy": no_proxy}
+    )
     runtime = {"containerd": "containerd", "cri-dockerd": "docker", "cri-o": "crio"}[cluster.runtime]
     sources = ("hostDefaults.proxy", "hosts[].proxy", "cluster.podSubnet", "cluster.serviceSubnet", "controlPlaneEndpoint")
     for unit in (runtime, "kubelet"):

@@ -32,7 +32,9 @@ def for_cluster(cluster: Cluster) -> Iterator[File]:
 def for_host(cluster: Cluster, host: Host) -> Iterator[File]:
     """Every script, the same bytes on every host, and ``host.env``."""
     yield from _static()
-    yield File("host.env", emit.environment(environment(cluster, host)), ("version", "cluster", "controlPlaneEndpoint", "loadBalancer", "hosts[]"))
+    yield File(
+        "host.env", emit.environment(environment(cluster, host)), ("version", "cluster", "controlPlaneEndpoint", "loadBalancer", "hosts[]")
+    )
 
 
 @cache
@@ -50,7 +52,13 @@ def _static() -> tuple[File, ...]:
 
 def environment(cluster: Cluster, host: Host) -> dict[str, str]:
     """The names and values of ``host.env``, every name always there."""
-    return {**_identity(cluster, host), **_shared(cluster), **_balancing(cluster, host), **_kubernetes(cluster, host), **_settings(cluster, host)}
+    return {
+        **_identity(cluster, host),
+        **_shared(cluster),
+        **_balancing(cluster, host),
+        **_kubernetes(cluster, host),
+        **_settings(cluster, host),
+    }
 
 
 def _identity(cluster: Cluster, host: Host) -> dict[str, str]:
@@ -187,5 +195,3 @@ def _flag(value: bool) -> str:
 
 def _named(hosts: tuple[Host, ...]) -> str:
     return " ".join(f"{h.name}={h.address}" for h in hosts)
-
-

@@ -66,9 +66,9 @@ def api_port_taken(cluster: Cluster) -> Iterator[Finding]:
 @rule("LBR012", "error")
 def component_port(cluster: Cluster) -> Iterator[Finding]:
     """
-    A port that a component of Kubernetes has.
+    A port that another program of the host has.
 
-    Why it hurts: the component behind it can't start, or the load balancer can't, whichever comes second after a boot.
+    Why it hurts: that program can't start, or ours can't, whichever comes second after a boot.
 
     Example: `port: 10250` (the kubelet) on control planes; `bindPort: 2379` (etcd); `checkPort: 9099` with Calico (Felix).
 
@@ -81,14 +81,14 @@ def component_port(cluster: Cluster) -> Iterator[Finding]:
         taken |= _CALICO
     elif isinstance(cluster.cni, Flannel):
         taken[8081] = "flannel's health"
-    wanted: dict[Path, int] = {}
-    if cluster.control_planes:
-        wanted[BIND_PORT] = cluster.api_port
-    if _colocated(cluster):
-        wanted |= _ours(cluster)
-    for path, port in wanted.items():
-        owner = "kube-apiserver" if path == CHECK_PORT and port == cluster.api_port else taken.get(port)
-        if owner:
+    wanted = {BIND_PORT: (cluster.api_port, taken)} if cluster.control_planes else {}
+    # A dedicated load balancer has no component of Kubernetes, but somebody logs in there too.
+    beside = taken | {cluster.api_port: "kube-apiserver"} if _colocated(cluster) else {22: taken[22]}
+    wanted |= {path: (port, beside) for path, port in _ours(cluster).items()}
+    for path, (port, owners) in wanted.items():
+        owner = owners.get(port)
+        # Rule LBR011 speaks of the endpoint on the API server's port.
+        if owner and not (path == ENDPOINT_PORT and port == cluster.api_port):
             yield Finding(path, f"port {port} is that of {owner}", "choose a free port such as 16443")
 
 

@@ -69,7 +69,7 @@ def slow_watcher(cluster: Cluster) -> Iterator[Finding]:
 @rule("LBR027", "error")
 def locked_out(cluster: Cluster) -> Iterator[Finding]:
     """
-    nginx's allow list locks a node out.
+    The allow list locks a node out.
 
     Why it hurts: every kubelet reaches the API through the VIP; a node that may not connect never becomes ready. On the VIP's holder the
     connection comes from the VIP itself.
@@ -102,7 +102,7 @@ def locked_out(cluster: Cluster) -> Iterator[Finding]:
 @rule("LBR028", "error")
 def no_second_server(cluster: Cluster) -> Iterator[Finding]:
     """
-    nginx gives up before it has tried a second API server.
+    The search for an API server ends before a second one is tried.
 
     Why it hurts: the search for a server ends after `nextUpstreamTimeout`; when one dark server alone takes `connectTimeout`, the client
     gets nothing although two others are well.
@@ -127,7 +127,7 @@ def no_second_server(cluster: Cluster) -> Iterator[Finding]:
 @rule("LBR029", "warning")
 def connect_timeout(cluster: Cluster) -> Iterator[Finding]:
     """
-    nginx waits long for an API server that is gone.
+    A long wait for an API server that is gone.
 
     Why it hurts: a host that is off answers nothing, so each new connection that is sent there waits this long before the next server is
     tried: 60 s by nginx's own default.
@@ -146,7 +146,7 @@ def connect_timeout(cluster: Cluster) -> Iterator[Finding]:
 @rule("LBR030", "warning")
 def idle_timeout(cluster: Cluster) -> Iterator[Finding]:
     """
-    nginx cuts silent connections early.
+    Silent connections are cut early.
 
     Why it hurts: `kubectl exec`, `logs -f` and `port-forward` end when nothing is said for this long, and watches that are cut are all
     made anew.

@@ -96,7 +96,8 @@ def _fields(mapping: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 def _snake(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """Keys in snake case, lists as tuples."""
     return {
-        re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower(): tuple(value) if isinstance(value, list) else value for name, value in mapping.items()
+        re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower(): tuple(value) if isinstance(value, list) else value
+        for name, value in mapping.items()
     }
 
 

@@ -151,12 +151,12 @@ class Cluster:
 
     @cached_property
     def nginx(self) -> Nginx | None:
-        """nginx's settings where it is the engine, else None."""
+        """Settings of nginx where it is the engine, else None."""
         return self.load_balancer.nginx if self.load_balancers and self.load_balancer else None
 
     @cached_property
     def ipvs(self) -> Ipvs | None:
-        """IPVS' settings where it is the engine, else None."""
+        """Settings of IPVS where it is the engine, else None."""
         return self.load_balancer.ipvs if self.load_balancers and self.load_balancer else None
 
     @cached_property
@@ -196,7 +196,7 @@ class Cluster:
 
     @cached_property
     def server(self) -> str:
-        """``host:port`` that kubeconfigs name: the endpoint, else the first control plane's API server (kubeadm's GetControlPlaneEndpoint)."""
+        """``host:port`` that kubeconfigs name: the endpoint, else the first control plane's API server (kubeadm)."""
         if self.endpoint is not None:
             return str(self.endpoint)
         return bracketed(self.control_planes[0].address, self.api_port)
@@ -228,7 +228,7 @@ class Cluster:
 
     @property
     def kubeadm_api(self) -> str:
-        """kubeadm's configuration version for this minor."""
+        """Configuration version of kubeadm for this minor."""
         return versions.kubeadm_api(self.minor)
 
     @property
@@ -300,7 +300,7 @@ class Cluster:
         return tuple(dict.fromkeys(entries))
 
     def containerd_version(self, host: Host) -> tuple[int, int]:
-        """containerd's minor on *host* as (major, minor): what the inventory says, else by Kubernetes minor."""
+        """The containerd minor on *host* as (major, minor): what the inventory says, else by Kubernetes minor."""
         major, minor = (host.settings.container_runtime_version or versions.containerd_for(self.minor)).split(".")
         return int(major), int(minor)
 

@@ -52,7 +52,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Keepalived:
-    """``loadBalancer.keepalived``; *auth_secret* names a secret, *auth_literal* says that a password stands in the inventory (rule SEC001)."""
+    """``loadBalancer.keepalived``; *auth_secret* names a secret, *auth_literal* is a password that rule SEC001 refuses."""
 
     virtual_router_id: int
     vrrp_version: int

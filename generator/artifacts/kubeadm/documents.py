@@ -22,24 +22,19 @@ class Version(Protocol):
 
     API: str
 
-    @staticmethod
-    def arguments(pairs: Pairs) -> Any:
+    def arguments(self, pairs: Pairs) -> Any:
         """Flags of a component."""
 
-    @staticmethod
-    def api_server(cluster: Cluster) -> Document:
+    def api_server(self, cluster: Cluster) -> Document:
         """Fields of ``apiServer`` that only this version has."""
 
-    @staticmethod
-    def discovery(cluster: Cluster) -> Document:
+    def discovery(self, cluster: Cluster) -> Document:
         """Fields of ``discovery`` that only this version has."""
 
-    @staticmethod
-    def cluster(cluster: Cluster) -> Document:
+    def cluster(self, cluster: Cluster) -> Document:
         """Fields of ClusterConfiguration that only this version has."""
 
-    @staticmethod
-    def timeouts(cluster: Cluster) -> Document:
+    def timeouts(self, cluster: Cluster) -> Document:
         """``timeouts`` of Init- and JoinConfiguration."""
 
 

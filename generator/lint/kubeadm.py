@@ -1,0 +1,385 @@
+"""KUB: what kubeadm, the API server and kube-proxy refuse or misread, release by release."""
+
+import ipaddress
+import re
+from collections.abc import Iterator
+
+from generator import versions
+from generator.diagnostics import Path, Related
+from generator.lint import Finding, rule
+from generator.lint.places import grouped, several
+from generator.model import Cluster
+
+_SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+# Flags that the inventory, and through it several files at once, says by other keys.
+_OWNED: dict[str, dict[str, str]] = {
+    "apiServer": {
+        "advertise-address": "hosts[].address",
+        "secure-port": "cluster.apiServer.bindPort",
+        "etcd-servers": "nothing: etcd is stacked",
+        "service-cluster-ip-range": "cluster.serviceSubnet",
+    },
+    "controllerManager": {
+        "cluster-cidr": "cluster.podSubnet",
+        "cluster-name": "cluster.name",
+        "kubeconfig": "nothing: kubeadm makes the file",
+        "service-cluster-ip-range": "cluster.serviceSubnet",
+    },
+    "scheduler": {"kubeconfig": "nothing: kubeadm makes the file"},
+}
+
+
+@rule("KUB001", "error")
+def endpoint_without_port(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The endpoint has no port.
+
+    Why it hurts: kubeadm then takes the API server's own port, so every kubeconfig names VIP:6443 and nobody ever uses the load balancer
+    on 16443: when the VIP's holder loses its API server, the cluster is gone for all.
+
+    Example: `controlPlaneEndpoint: {name: backend, address: 192.168.1.31/24}`; the origin's `--control-plane-endpoint=192.168.1.31`.
+
+    Use instead: `port: 16443`, the port that the load balancer is to listen on.
+
+    Source: kubeadm, v1beta4/types.go ("without a TCP port, the BindPort is used"); kubesphere/kubekey#3021.
+    """
+    if cluster.endpoint is not None and cluster.endpoint.port == 0:
+        yield Finding(
+            ("controlPlaneEndpoint", "port"),
+            "controlPlaneEndpoint has no port: kubeadm would take the API server's own, past the load balancer",
+            "add `port: 16443`",
+        )
+
+
+@rule("KUB002", "error")
+def no_image_tags(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The tags of pause, etcd or CoreDNS are not known for this release.
+
+    Why it hurts: kubeadm names these images by tables of its own, which change between patch releases; a payload with a guessed tag lacks
+    the image that the host asks for, in a place without a network.
+
+    Example: `kubernetesVersion: 1.33.40`, newer than this stowage.
+
+    Use instead: `cluster.images: {pause: ..., etcd: ..., coredns: ...}`, copied from `kubeadm config images list` of that release.
+
+    Source: kubeadm, constants.go and images.go; kubernetes/kubeadm#2801, #3232.
+    """
+    tags = cluster.kubeadm_image_tags
+    missing = [name for name in ("pause", "etcd", "coredns") if not getattr(tags, name)]
+    if missing:
+        yield Finding(
+            ("cluster", "kubernetesVersion"),
+            f"no image tags of {', '.join(missing)} are known for Kubernetes {cluster.kubernetes_version}",
+            "add them to cluster.images, from `kubeadm config images list` of that release",
+        )
+
+
+@rule("KUB003", "error")
+def unknown_minor(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A Kubernetes minor that this stowage has no data for.
+
+    Why it hurts: configuration versions, flags and feature gates differ between minors; for an unknown one they would be guessed.
+
+    Example: `kubernetesVersion: 1.27.16`.
+
+    Use instead: 1.28 to 1.36, or a newer stowage.
+
+    Source: design.md, section 1; kubernetes/kubernetes#136016 (v1beta3 is gone from 1.37 on).
+    """
+    if not versions.OLDEST_MINOR <= cluster.minor <= versions.NEWEST_MINOR:
+        yield Finding(
+            ("cluster", "kubernetesVersion"),
+            f"Kubernetes {cluster.kubernetes_version} is not among 1.{versions.OLDEST_MINOR} to 1.{versions.NEWEST_MINOR}",
+            "choose a release of these minors",
+        )
+
+
+@rule("KUB004", "error")
+def endpoint_port_range(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The endpoint's port is none.
+
+    Why it hurts: kubeadm refuses the endpoint, nginx its configuration.
+
+    Example: `port: 164430`.
+
+    Use instead: 1 to 65535; 16443 is a good one.
+
+    Source: kubeadm's ValidateHostPort.
+    """
+    endpoint = cluster.endpoint
+    if endpoint is not None and endpoint.port != 0 and not 1 <= endpoint.port <= 65535:
+        yield Finding(("controlPlaneEndpoint", "port"), f"port {endpoint.port} is not in 1 to 65535", "write a port such as 16443")
+
+
+@rule("KUB005", "error")
+def service_size(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The service network is too small or too large.
+
+    Why it hurts: kubeadm refuses fewer than 10 addresses (the tenth is the DNS service) and more than 20 bits of them.
+
+    Example: `serviceSubnet: 10.96.0.0/29`, `serviceSubnet: fd00:10:96::/64`.
+
+    Use instead: /12 to /28 for IPv4, /108 to /124 for IPv6.
+
+    Source: kubeadm's ValidateServiceSubnetSize, MinimumAddressesInServiceSubnet.
+    """
+    for network in cluster.service_subnets:
+        bits = (32 if network.version == 4 else 128) - network.prefixlen
+        if 1 << bits < 10 or bits > 20:
+            limits = "/12 to /28" if network.version == 4 else "/108 to /124"
+            what = "wide" if bits > 20 else "small"
+            yield Finding(("cluster", "serviceSubnet"), f"serviceSubnet {network} is too {what}", f"write {limits}")
+
+
+@rule("KUB006", "error")
+def node_mask(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The pod network can't be cut into node networks.
+
+    Why it hurts: each node gets a part of the pod network, a /24 (IPv6: a /64) unless told otherwise; kubeadm refuses a pod network that
+    is smaller than one part, or more than 16 bits larger.
+
+    Example: `podSubnet: 10.244.0.0/25`; `podSubnet: fd00:10:244::/40`, 24 bits more than a /64.
+
+    Use instead: `podSubnet: 10.244.0.0/16`, `fd00:10:244::/56`; or node-cidr-mask-size-ipv4 and -ipv6 in controllerManager.extraArgs.
+
+    Source: kubeadm's ValidatePodSubnetNodeMask, PodSubnetNodeMaskMaxDiff; kubernetes/kubeadm#2327.
+    """
+    args = dict(cluster.controller_manager_args)
+    for network in cluster.pod_subnets:
+        bits = 32 if network.version == 4 else 128
+        flag = f"node-cidr-mask-size-ipv{network.version}"
+        text = args.get(flag, "24" if network.version == 4 else "64")
+        path: Path = ("cluster", "controllerManager", "extraArgs", flag) if flag in args else ("cluster", "podSubnet")
+        if 1 << (bits - network.prefixlen) < 14:
+            yield Finding(("cluster", "podSubnet"), f"podSubnet {network} has fewer than 14 addresses", "write 10.244.0.0/16 or the like")
+        elif args.get("allocate-node-cidrs") == "false":
+            continue
+        elif not re.fullmatch(r"[0-9]{1,3}", text) or int(text) > bits:
+            yield Finding(path, f"{flag} {text} is no prefix length", f"write a number up to {bits}")
+        elif not 0 <= int(text) - network.prefixlen <= 16:
+            yield Finding(
+                path,
+                f"podSubnet {network} can't be cut into /{text} networks, one a node",
+                f"make podSubnet a /{max(0, int(text) - 16)} to /{text}, or change {flag}",
+            )
+
+
+@rule("KUB007", "error")
+def feature_gates(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A feature gate that this kubeadm doesn't know.
+
+    Why it hurts: kubeadm refuses its whole configuration for one unknown gate; gates come and go with the minors, and the components'
+    gates belong into their extraArgs.
+
+    Example: `featureGates: {EtcdLearnerMode: true}` with 1.33, which has dropped it.
+
+    Use instead: no gates, the default; or those that `kubeadm init --help` of this minor lists.
+
+    Source: kubeadm's ValidateFeatureGates and cmd/kubeadm/app/features of each minor.
+    """
+    for name, _ in cluster.feature_gates:
+        first, last = versions.KUBEADM_GATES.get(name, (0, 0))
+        if not first <= cluster.minor <= last:
+            known = f"1.{first} to 1.{last} know it" if last else "no release of kubeadm knows it"
+            yield Finding(
+                ("cluster", "featureGates", name),
+                f"kubeadm 1.{cluster.minor} has no feature gate {name}",
+                f"remove it: {known}",
+                on_key=True,
+            )
+
+
+@rule("KUB008", "error")
+def too_new_settings(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A setting that this kubeadm doesn't have yet.
+
+    Why it hurts: v1beta3, the configuration of 1.28 to 1.30, has no such field: the certificates would get kubeadm's defaults.
+
+    Example: `encryptionAlgorithm: ECDSA-P256` with 1.29.3; ECDSA-P384 came with 1.34.
+
+    Use instead: remove it, or choose a newer kubernetesVersion.
+
+    Source: kubeadm, v1beta4/types.go; kubernetes/kubernetes#123054, #131677.
+    """
+    settings = {
+        "encryptionAlgorithm": (cluster.encryption_algorithm, 34 if cluster.encryption_algorithm == "ECDSA-P384" else 31),
+        "certificateValidityPeriod": (cluster.certificate_validity, 31),
+        "caCertificateValidityPeriod": (cluster.ca_certificate_validity, 31),
+    }
+    for key, (value, minor) in settings.items():
+        if value and cluster.minor < minor:
+            yield Finding(
+                ("cluster", key),
+                f"{key} {value} needs Kubernetes 1.{minor}, this is {cluster.kubernetes_version}",
+                "remove it, or choose a newer kubernetesVersion",
+                related=(Related(("cluster", "kubernetesVersion"), "the release"),),
+            )
+
+
+def _is_san(text: str) -> bool:
+    if ":" in text:
+        try:
+            ipaddress.IPv6Address(text)
+        except ValueError:
+            return False
+        return True
+    return _SUBDOMAIN.fullmatch(text.removeprefix("*.")) is not None
+
+
+@rule("KUB009", "error")
+def bad_san(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A certificate name that kubeadm refuses.
+
+    Why it hurts: `kubeadm init` ends at the first one.
+
+    Example: `certSANs: [API.example.net]`, `certSANs: ["api.example.net:6443"]`.
+
+    Use instead: an address, a name in lower case, or a wildcard such as `*.example.net`.
+
+    Source: kubeadm's ValidateCertSANs.
+    """
+    lists: dict[Path, tuple[str, ...]] = {
+        ("cluster", "apiServer", "certSANs"): cluster.cert_sans,
+        ("cluster", "etcd", "serverCertSANs"): cluster.etcd.server_cert_sans,
+        ("cluster", "etcd", "peerCertSANs"): cluster.etcd.peer_cert_sans,
+    }
+    for path, names in lists.items():
+        for index, name in enumerate(names):
+            if not _is_san(name):
+                yield Finding((*path, index), f"{name} can't be a certificate's name", "write an address or a name in lower case")
+
+
+@rule("KUB010", "error")
+def ignore_all(cluster: Cluster) -> Iterator[Finding]:
+    """
+    All preflight checks are ignored, and single ones too.
+
+    Why it hurts: kubeadm refuses the mixture; and `all` hides the checks that would have stopped a broken host.
+
+    Example: `ignorePreflightErrors: [all, Swap]`.
+
+    Use instead: the names of the checks that are known to be wrong here.
+
+    Source: kubeadm's ValidateIgnorePreflightErrors.
+    """
+    for path, hosts in grouped(cluster, cluster.kubernetes_hosts, "ignorePreflightErrors").items():
+        names = {name.lower() for name in hosts[0].settings.ignore_preflight_errors}
+        if "all" in names and len(names) > 1:
+            yield Finding(path, f"ignorePreflightErrors of {several(hosts)} mixes all with single checks", "name single checks only")
+
+
+@rule("KUB011", "error")
+def owned_flags(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A flag that another key of the inventory sets.
+
+    Why it hurts: the flag wins in one manifest, while kubeadm's ConfigMap, kube-proxy, the CNI and the load balancer keep the key's value;
+    `advertise-address` is even the same on every control plane then.
+
+    Example: `apiServer: {extraArgs: {service-cluster-ip-range: 10.97.0.0/16}}`.
+
+    Use instead: the key that the finding names.
+
+    Source: kubeadm, manifests.go (extraArgs replace what kubeadm has worked out); kubernetes/website#43862.
+    """
+    given = {
+        "apiServer": cluster.api_server_args,
+        "controllerManager": cluster.controller_manager_args,
+        "scheduler": cluster.scheduler_args,
+    }
+    for component, args in given.items():
+        for name, _ in args:
+            key = _OWNED[component].get(name)
+            if key:
+                yield Finding(
+                    ("cluster", component, "extraArgs", name),
+                    f"{component}'s flag {name} is the inventory's to set",
+                    f"remove it; use {key}",
+                    on_key=True,
+                )
+
+
+@rule("KUB012", "warning")
+def ipvs_proxy(cluster: Cluster) -> Iterator[Finding]:
+    """
+    kube-proxy in its deprecated ipvs mode.
+
+    Why it hurts: the mode is deprecated from 1.35 on and will be removed; a cluster that starts with it has a migration ahead.
+
+    Example: `kubeProxy: {mode: ipvs}` with 1.35.0.
+
+    Use instead: `nftables`, or `iptables`, the default.
+
+    Source: kubernetes/enhancements#6120; kubernetes/kubeadm#3309.
+    """
+    if cluster.proxy_mode == "ipvs" and cluster.minor >= 35:
+        yield Finding(("cluster", "kubeProxy", "mode"), f"ipvs is deprecated in Kubernetes 1.{cluster.minor}", "use nftables or iptables")
+
+
+@rule("KUB013", "error")
+def nftables_proxy(cluster: Cluster) -> Iterator[Finding]:
+    """
+    nftables mode of kube-proxy before it was there by default.
+
+    Why it hurts: up to 1.30 the mode is missing or behind a feature gate that is off, so kube-proxy doesn't start and no service works.
+
+    Example: `kubeProxy: {mode: nftables}` with 1.30.14.
+
+    Use instead: `iptables`, or 1.31 and newer.
+
+    Source: KEP-3866 (alpha in 1.29, beta in 1.31, stable in 1.33).
+    """
+    if cluster.proxy_mode == "nftables" and cluster.minor < 31:
+        yield Finding(("cluster", "kubeProxy", "mode"), f"Kubernetes 1.{cluster.minor} has no nftables mode by default", "use iptables")
+
+
+@rule("KUB014", "warning")
+def idle_strict_arp(cluster: Cluster) -> Iterator[Finding]:
+    """
+    strictARP without ipvs mode.
+
+    Why it hurts: it changes nothing: only ipvs mode puts service addresses on an interface that could answer ARP for them.
+
+    Example: `kubeProxy: {strictARP: true}` with the default mode iptables.
+
+    Use instead: remove it.
+
+    Source: kube-proxy, config/v1alpha1/types.go (*ipvs.strictARP*); MetalLB, installation.
+    """
+    if cluster.strict_arp and cluster.proxy_mode != "ipvs":
+        yield Finding(
+            ("cluster", "kubeProxy", "strictARP"), f"strictARP has no effect in {cluster.proxy_mode} mode", "remove it", on_key=True
+        )
+
+
+def hours(text: str) -> int:
+    """Seconds of a Go duration such as ``1h30m`` (``validate`` has seen to its form)."""
+    return sum(int(number) * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in re.findall(r"([0-9]+)([hms])", text))
+
+
+@rule("KUB015", "error")
+def leaf_outlives_ca(cluster: Cluster) -> Iterator[Finding]:
+    """
+    Certificates outlive the CA that signs them.
+
+    Why it hurts: on the day that the CA ends every certificate of it ends too, long before the date that is written in it and that
+    everyone watches.
+
+    Example: `certificateValidityPeriod: 175200h` with the CA's default of 87600h.
+
+    Use instead: a `caCertificateValidityPeriod` that is several times as long.
+
+    Source: RFC 5280, section 6.1; kubeadm, v1beta4 (8760h and 87600h).
+    """
+    leaf, authority = cluster.certificate_validity or "8760h", cluster.ca_certificate_validity or "87600h"
+    if hours(leaf) > hours(authority):
+        key = "certificateValidityPeriod" if cluster.certificate_validity else "caCertificateValidityPeriod"
+        yield Finding(("cluster", key), f"certificates of {leaf} outlive their CA of {authority}", "make the CA live longer")

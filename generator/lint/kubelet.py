@@ -1,0 +1,231 @@
+"""KUB: what the kubelet refuses: flags, labels, taints, fields of KubeletConfiguration."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from generator.diagnostics import Path
+from generator.lint import Finding, rule
+from generator.lint.kubeadm import hours
+from generator.lint.places import grouped, said, several
+from generator.model import Cluster, Host
+
+_OWNED = {
+    "bootstrap-kubeconfig": "nothing: kubeadm makes the file",
+    "config": "kubelet",
+    "container-runtime-endpoint": "cluster.containerRuntime",
+    "hostname-override": "hosts[].name",
+    "kubeconfig": "nothing: kubeadm makes the file",
+    "node-ip": "hosts[].address",
+    "node-labels": "labels",
+    "register-with-taints": "taints",
+}
+_KUBELET_LABELS = frozenset(
+    (
+        "beta.kubernetes.io/arch",
+        "beta.kubernetes.io/instance-type",
+        "beta.kubernetes.io/os",
+        "failure-domain.beta.kubernetes.io/region",
+        "failure-domain.beta.kubernetes.io/zone",
+        "kubernetes.io/arch",
+        "kubernetes.io/hostname",
+        "kubernetes.io/os",
+        "node.kubernetes.io/instance-type",
+        "topology.kubernetes.io/region",
+        "topology.kubernetes.io/zone",
+    )
+)
+
+
+@rule("KUB016", "error")
+def owned_kubelet_flags(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A kubelet flag that another key of the inventory sets.
+
+    Why it hurts: the value is worked out for each host by itself; written by hand it is one for all, or differs from what kubeadm and the
+    certificates have. `node-ip` is always set, or the kubelet may take the VIP for its own address.
+
+    Example: `kubeletExtraArgs: {node-ip: 192.168.1.25}` in hostDefaults.
+
+    Use instead: the key that the finding names.
+
+    Source: kubernetes/website#43862 ("catastrophic"); openshift/baremetal-runtimecfg#157 (the VIP as node address).
+    """
+    for path, hosts in grouped(cluster, cluster.kubernetes_hosts, "kubeletExtraArgs").items():
+        for name, _ in hosts[0].settings.kubelet_extra_args:
+            key = _OWNED.get(name)
+            if key:
+                message = f"kubelet flag {name} of {several(hosts)} is the inventory's to set"
+                yield Finding((*path, name), message, f"remove it; use {key}", on_key=True)
+
+
+@rule("KUB017", "error")
+def removed_kubelet_flags(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A kubelet flag that is gone.
+
+    Why it hurts: the kubelet ends with "unknown flag" and never registers the node.
+
+    Example: `kubeletExtraArgs: {pod-infra-container-image: ...}` with 1.35.0.
+
+    Use instead: remove it: the sandbox image stands in the container runtime's configuration, which step 20 writes.
+
+    Source: kubernetes/kubernetes#133778, #133779.
+    """
+    for path, hosts in grouped(cluster, cluster.kubernetes_hosts, "kubeletExtraArgs").items():
+        name = "pod-infra-container-image"
+        if cluster.minor >= 35 and name in dict(hosts[0].settings.kubelet_extra_args):
+            message = f"kubelet 1.{cluster.minor} of {several(hosts)} refuses the flag {name}"
+            yield Finding((*path, name), message, "remove it", on_key=True)
+
+
+def _per_setting(cluster: Cluster, check: Callable[[dict[str, Any]], tuple[str, str, str] | None]) -> Iterator[Finding]:
+    """
+    Findings of *check* over each distinct KubeletConfiguration, once a place.
+
+    *check* takes the fields and returns the field that is wrong, a message and a remedy, or None.
+    """
+    found: dict[tuple[Path, str], tuple[str, list[Host]]] = {}
+    known: dict[int, tuple[str, str, str] | None] = {}
+    for host in cluster.kubernetes_hosts:
+        key = id(host.settings)
+        if key not in known:
+            known[key] = check(dict(host.settings.kubelet))
+        result = known[key]
+        if result is not None:
+            path = said(cluster, host, "kubelet", result[0])
+            found.setdefault((path, result[1]), (result[2], []))[1].append(host)
+    for (path, message), (remedy, hosts) in found.items():
+        yield Finding(path, f"{several(hosts)}: {message}", remedy, on_key=True)
+
+
+@rule("KUB018", "error")
+def too_new_field(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A kubelet field that this minor doesn't have yet.
+
+    Why it hurts: the kubelet reads the rest of its configuration as if the field weren't there, with a warning that nobody sees.
+
+    Example: `kubelet: {failCgroupV1: true}` with 1.30.14.
+
+    Use instead: remove it, or 1.31 and newer.
+
+    Source: kubelet, config/v1beta1/types.go (*failCgroupV1*, 1.31).
+    """
+
+    def check(fields: dict[str, Any]) -> tuple[str, str, str] | None:
+        if "failCgroupV1" in fields and cluster.minor < 31:
+            return "failCgroupV1", f"kubelet 1.{cluster.minor} has no field failCgroupV1", "remove it"
+        return None
+
+    yield from _per_setting(cluster, check)
+
+
+@rule("KUB019", "error")
+def image_thresholds(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The kubelet would stop to delete images before it starts.
+
+    Why it hurts: the kubelet refuses its configuration when the low threshold is not below the high one. Unset they are 80 and 85.
+
+    Example: `kubelet: {imageGCLowThresholdPercent: 90}` alone.
+
+    Use instead: both, such as 95 and 90: in an air gap an image that was deleted doesn't come back.
+
+    Source: kubelet, ValidateKubeletConfiguration (*imageGCLowThresholdPercent*).
+    """
+
+    def check(fields: dict[str, Any]) -> tuple[str, str, str] | None:
+        high, low = fields.get("imageGCHighThresholdPercent", 85), fields.get("imageGCLowThresholdPercent", 80)
+        if low < high:
+            return None
+        field = "imageGCLowThresholdPercent" if "imageGCLowThresholdPercent" in fields else "imageGCHighThresholdPercent"
+        return field, f"image thresholds are {low} and {high}", "make imageGCLowThresholdPercent the lower one"
+
+    yield from _per_setting(cluster, check)
+
+
+@rule("KUB020", "error")
+def shutdown_periods(cluster: Cluster) -> Iterator[Finding]:
+    """
+    Critical pods get more time than the whole shutdown has.
+
+    Why it hurts: the time of critical pods is a part of the whole; the kubelet refuses a part that is larger.
+
+    Example: `kubelet: {shutdownGracePeriodCriticalPods: 20s}` without `shutdownGracePeriod`.
+
+    Use instead: `shutdownGracePeriod: 60s` with `shutdownGracePeriodCriticalPods: 20s`.
+
+    Source: kubelet, ValidateKubeletConfiguration ("must be <= shutdownGracePeriod").
+    """
+
+    def check(fields: dict[str, Any]) -> tuple[str, str, str] | None:
+        critical, whole = fields.get("shutdownGracePeriodCriticalPods", "0s"), fields.get("shutdownGracePeriod", "0s")
+        if hours(critical) <= hours(whole):
+            return None
+        return "shutdownGracePeriodCriticalPods", f"critical pods get {critical} of {whole}", "make shutdownGracePeriod the longer one"
+
+    yield from _per_setting(cluster, check)
+
+
+@rule("KUB021", "error")
+def restricted_labels(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A label that the kubelet may not give itself.
+
+    Why it hurts: the kubelet ends with "unknown 'kubernetes.io' or 'k8s.io' labels" and never registers the node.
+
+    Example: `labels: {node-role.kubernetes.io/worker: ""}`.
+
+    Use instead: a prefix of your own, or node.kubernetes.io/; roles are given with `kubectl label node` once the node is there.
+
+    Source: kubelet, ValidateKubeletFlags and IsKubeletLabel; KEP-279 (node isolation).
+    """
+    for path, hosts in grouped(cluster, cluster.kubernetes_hosts, "labels").items():
+        for name, _ in hosts[0].settings.labels:
+            domain = name.partition("/")[0] if "/" in name else ""
+            ours = f".{domain}".endswith((".kubernetes.io", ".k8s.io"))
+            allowed = f".{domain}".endswith((".kubelet.kubernetes.io", ".node.kubernetes.io")) or name in _KUBELET_LABELS
+            if ours and not allowed:
+                message = f"label {name} of {several(hosts)} is not the kubelet's to set"
+                yield Finding((*path, name), message, "use a prefix of your own, or node.kubernetes.io/", on_key=True)
+
+
+@rule("KUB022", "error")
+def equal_taints(cluster: Cluster) -> Iterator[Finding]:
+    """
+    Two taints of one key and effect.
+
+    Why it hurts: the API server refuses a Node with such taints, so the host never joins.
+
+    Example: `taints: [{key: dedicated, value: db, effect: NoSchedule}, {key: dedicated, value: web, effect: NoSchedule}]`.
+
+    Use instead: one of the two, or another key.
+
+    Source: Kubernetes, ValidateNode ("taints must be unique by key and effect pair").
+    """
+    for path, hosts in grouped(cluster, cluster.kubernetes_hosts, "taints").items():
+        seen: set[tuple[str, str]] = set()
+        for index, taint in enumerate(hosts[0].settings.taints or ()):
+            if (taint.key, taint.effect) in seen:
+                message = f"{several(hosts)}: two taints {taint.key} with effect {taint.effect}"
+                yield Finding((*path, index), message, "keep one of the two")
+            seen.add((taint.key, taint.effect))
+
+
+@rule("KUB023", "error")
+def swap_kept(cluster: Cluster) -> Iterator[Finding]:
+    """
+    Swap is kept and the kubelet refuses it.
+
+    Why it hurts: the kubelet doesn't start on a host with swap unless it is told to; every boot ends in a restart loop.
+
+    Example: `swap: keep` alone.
+
+    Use instead: `swap: off`, the default; or `kubelet: {failSwapOn: false}` beside it.
+
+    Source: kubelet, config/v1beta1/types.go (*failSwapOn*, default true); Kubernetes, swap memory management.
+    """
+    for path, hosts in grouped(cluster, cluster.kubernetes_hosts, "swap").items():
+        refusing = [h for h in hosts if h.settings.swap == "keep" and dict(h.settings.kubelet).get("failSwapOn", True)]
+        if refusing:
+            yield Finding(path, f"swap stays on {several(refusing)}, where the kubelet refuses it", "add `kubelet: {failSwapOn: false}`")
