@@ -211,11 +211,12 @@ def rules() -> None:
 @click.pass_context
 def verify(context: click.Context, folder: Path) -> None:
     """Check every file of BUNDLE (such as out/example) against its manifest. verify.sh in it does the same without Python."""
-    from generator import bundle as bundles
+    from generator.bundle import BundleError
+    from generator.verify import verify as differences
 
     try:
-        wrong = bundles.verify(folder)
-    except bundles.BundleError as error:
+        wrong = differences(folder)
+    except BundleError as error:
         raise Stop(str(error), error.remedy) from None
     for line in wrong:
         click.echo(f"{folder}: {line}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,19 +52,9 @@ def _place(read: source.Source, diagnostic: Diagnostic) -> tuple[int, int, str, 
     return position.line, position.column, diagnostic.code, diagnostic.message
 
 
-def compile_to(out: Path, cluster: Cluster, secrets: Mapping[str, bytes], planned: Callable[[], None] = lambda: None) -> bundle.Written:
-    """
-    Write the bundle of *cluster* below *out*.
-
-    *secrets* holds what ``--secrets`` gave, by name; *planned* is called once a file, for progress.  Raises ``bundle.BundleError``.
-    """
-
-    def files() -> Any:
-        for file in artifacts.plan(cluster):
-            planned()
-            yield file
-
-    return bundle.write(out, cluster.name, _about(cluster), files(), _overlay(cluster, secrets))
+def compile_to(out: Path, cluster: Cluster, secrets: Mapping[str, bytes]) -> bundle.Written:
+    """Write the bundle of *cluster* below *out*; *secrets* holds what ``--secrets`` gave, by name.  Raises ``bundle.BundleError``."""
+    return bundle.write(out, cluster.name, _about(cluster), artifacts.plan(cluster), _overlay(cluster, secrets))
 
 
 def _about(cluster: Cluster) -> dict[str, Any]:

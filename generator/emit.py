@@ -1,8 +1,8 @@
 """Data to text: YAML, JSON, shell assignments and tab separated rows; never a template.
 
 YAML for Kubernetes is read by parsers of both dialects: YAML 1.1 and Go's own take ``yes``, ``on``, ``0755`` or ``10:20`` for something
-else than the string they are, and coerce them into typed fields without a word.  So a string stands plain only where every dialect reads the
-same string, and in double quotes otherwise.
+else than the string they are, and coerce them into typed fields without a word.  So a string stands plain only where every dialect reads
+the same string, and in double quotes otherwise.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from generator.quoting import shell
 
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": "))
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./@-]*(?: [A-Za-z0-9_./@-]+)*")
 # Booleans and nulls of YAML 1.1, 1.2 and goyaml, in any case.
 _WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null", "nil", "nan", "inf", "infinity", "none"))
@@ -79,8 +80,9 @@ def scalar(value: Any) -> str:
     if isinstance(value, str):
         if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
             return value
-        # JSON's escapes are YAML's; what JSON leaves as it is but a reader might not take is escaped by ensure_ascii.
-        return json.dumps(value, ensure_ascii=not value.isprintable())
+        # JSON's escapes are YAML's; but not its pairs of surrogates, so what a reader might not take is escaped as one code point.
+        text = json.dumps(value, ensure_ascii=False)
+        return text if text.isprintable() else "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in text)
     if isinstance(value, Mapping | list | tuple) and not value:
         return "{}" if isinstance(value, Mapping) else "[]"
     raise TypeError(f"{type(value).__name__} can't be emitted as YAML")
@@ -88,7 +90,7 @@ def scalar(value: Any) -> str:
 
 def compact_json(data: Any) -> str:
     """JSON on one line, keys in their order."""
-    return json.dumps(data, ensure_ascii=False, separators=(", ", ": "))
+    return _COMPACT.encode(data)
 
 
 def indented_json(data: Any) -> str:

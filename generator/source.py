@@ -28,13 +28,13 @@ SECRETS: tuple[Path, ...] = (("loadBalancer", "keepalived", "authPass"),)
 _CONTROL = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
-_SECRET_TEXT = re.compile(r"""(authPass["']?\s*:\s*)(?!\{\s*secret\b)([^\s#}{,][^#}]*)""")
+_SECRET_TEXT = re.compile(r"""((?:auth[_-]?pass|password)["']?\s*:\s*)(?!\{\s*secret\b)([^\s#}{,][^#}]*)""", re.IGNORECASE)
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 
 
 def is_secret(path: Path) -> bool:
-    """Whether a scalar at *path* is never to be shown."""
-    return path in SECRETS
+    """Whether a scalar at or below *path* is never to be shown: a password may stand where its secret's name belongs."""
+    return any(path[: len(secret)] == secret for secret in SECRETS)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Source:
         text = _SECRET_TEXT.sub(lambda match: match[1] + "*" * len(match[2].rstrip()), text)
         for path in SECRETS:
             row, column, length = self.values.get(path, (-1, 0, 0))
-            if row == number - 1 and not text[column:].startswith("{"):
+            if row == number - 1 and not text[column:].startswith("{") and (*path, "secret") not in self.keys:
                 text = text[:column] + "*" * length + text[column + length :]
         return text
 
@@ -225,8 +225,8 @@ class _Builder:
             line, column, _ = self.source.keys[here]
             where = f"line {line + 1}, column {column + 1}"
             self.refuse("SRC009", f"duplicate key {dotted(here)}, first at {where}", "keep one of the two", event)
-        else:
-            self.source.keys[here] = (mark.line, mark.column, length)
+        # A refused key has its place too: `1: a` and `"1": b` are one name.
+        self.source.keys.setdefault(here, (mark.line, mark.column, length))
         frame[2] = name
 
     def add(self, event: Any, value: Any, length: int) -> Path:

@@ -84,10 +84,8 @@ def _explain(error: ValidationError) -> Iterator[Diagnostic]:
     elif keyword == "required":
         for name in expected:
             if name not in error.instance:
-                what = error.schema["properties"][name].get("description", "")
-                yield Diagnostic(
-                    "SCH002", "error", f"{dotted((*path, name))} is missing", path, f"add `{name}:` {what}".strip(), on_key=True
-                )
+                what = error.schema["properties"][name].get("description", "").partition(". ")[0].rstrip(".")
+                yield Diagnostic("SCH002", "error", f"{dotted((*path, name))} is missing", path, f"add `{name}:` ({what})", on_key=True)
     elif keyword == "propertyNames" or "propertyNames" in error.absolute_schema_path:
         yield Diagnostic(
             "SCH007", "error", f"{error.instance!r} can't be a key of {dotted(path)}", path, f"a key here matches {expected}", on_key=True

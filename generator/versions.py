@@ -170,7 +170,7 @@ def calico_registry(version: str) -> str:
 
 
 def calico_components(*, api_server: bool) -> tuple[str, ...]:
-    """Images that Calico's operator (the same list from 3.27 to 3.32) starts on a Linux cluster without optional parts; *api_server* adds Calico's own."""
+    """What Calico's operator starts on Linux without optional parts, the same from 3.27 to 3.32; *api_server* adds Calico's own."""
     always = ("node", "cni", "kube-controllers", "typha", "pod2daemon-flexvol", "csi", "node-driver-registrar")
     return (*always, "apiserver") if api_server else always
 

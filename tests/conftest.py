@@ -46,8 +46,9 @@ class Bundle:
         return self.path / "hosts" / (host if isinstance(host, str) else host.name)
 
 
+# The example first, then whatever else stands beside it, then the goldens of the tests.
 GOLDENS = (
-    Golden("example", REPOSITORY / "inventories" / "example.yaml", REPOSITORY / "out"),
+    *(Golden(path.stem, path, REPOSITORY / "out") for path in sorted((REPOSITORY / "inventories").glob("*.yaml"), key=lambda p: (p.stem != "example", p))),
     *(Golden(path.parent.name, path, path.parent) for path in sorted(GOLDEN_FOLDER.glob("*/inventory.yaml"))),
 )
 
@@ -97,6 +98,12 @@ def needs(*needed: str) -> None:
         pytest.fail(f"CI must have {lacking}", pytrace=False)
     if lacking:
         pytest.skip(f"needs {lacking}")
+
+
+def wants(*needed: str) -> None:
+    """As :func:`needs`, for what CI may lack too: it only ever skips."""
+    if lacking := missing(*needed):
+        pytest.skip(f"would like {lacking}")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -108,7 +108,17 @@ class FakeHost:
         path.write_text(text)
         path.chmod(0o755)
 
-    def row(self, destination: str, text: str, *, mode: str = "0644", owner: str = "root:root", step: str = "20", unit: str = "-", how: str = "file") -> None:
+    def row(
+        self,
+        destination: str,
+        text: str,
+        *,
+        mode: str = "0644",
+        owner: str = "root:root",
+        step: str = "20",
+        unit: str = "-",
+        how: str = "file",
+    ) -> None:
         """A row of files.tsv, with its file under rootfs/; a second call for one destination replaces the first."""
         source = self.bundle / "rootfs" / destination.lstrip("/")
         source.parent.mkdir(parents=True, exist_ok=True)
@@ -165,7 +175,16 @@ class FakeHost:
     def sh(self, *words: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
         """Runs a command in the sandbox."""
         command, environment = self.command(*words)
-        return subprocess.run(command, env=environment, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, start_new_session=True)
+        return subprocess.run(
+            command,
+            env=environment,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            start_new_session=True,
+        )
 
     def run(self, script: str, *options: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
         """Runs a script of the bundle (``20-host.sh``, ``run.sh``, ``ops/reset.sh``) in the sandbox."""
@@ -174,7 +193,16 @@ class FakeHost:
     def start(self, script: str, *options: str) -> subprocess.Popen[str]:
         """The same, not waited for: for a test that kills it."""
         command, environment = self.command("bash", str(self.path(script)), *options)
-        return subprocess.Popen(command, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+        return subprocess.Popen(
+            command,
+            env=environment,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
 
     def path(self, script: str) -> Path:
         """Where a script lies in the bundle."""
@@ -203,7 +231,11 @@ class FakeHost:
             if name.startswith(("/var/log/stowage", "/var/lib/stowage")) or path.is_dir():
                 continue
             status = path.lstat()
-            digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() and not path.is_symlink() else str(os.readlink(path) if path.is_symlink() else status.st_rdev)
+            digest = (
+                hashlib.sha256(path.read_bytes()).hexdigest()
+                if path.is_file() and not path.is_symlink()
+                else str(os.readlink(path) if path.is_symlink() else status.st_rdev)
+            )
             found[name] = (status.st_mode, status.st_mtime_ns, digest)
         return found
 

@@ -21,7 +21,7 @@ import pytest
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 WATCHER = TEMPLATES / "nginx" / "watcher.sh"
 STREAM_MODULES = ("/usr/lib/nginx/modules/ngx_stream_module.so", "/usr/lib64/nginx/modules/ngx_stream_module.so")
-QUICK = {"INTERVAL": "0.1", "TIMEOUT": "0.5", "FALL": "2", "RISE": "0.3", "RISE_MAX": "1.2", "RELOAD_INTERVAL": "0.3"}
+QUICK = {"INTERVAL": "0.1", "TIMEOUT": "0.4", "FALL": "2", "RISE": "0.3", "RISE_MAX": "1.2", "RELOAD_INTERVAL": "0.3"}
 
 
 def need(*tools: str) -> None:
@@ -61,9 +61,29 @@ def end(process: subprocess.Popen) -> None:
 def certificate(tmp_path_factory) -> Path:
     need("openssl")
     pem = tmp_path_factory.mktemp("tls") / "server.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                    "-days", "2", "-subj", "/CN=kube-apiserver", "-keyout", pem, "-out", f"{pem}.crt"],
-                   check=True, capture_output=True, timeout=20)
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=kube-apiserver",
+            "-keyout",
+            pem,
+            "-out",
+            f"{pem}.crt",
+        ],
+        check=True,
+        capture_output=True,
+        timeout=20,
+    )
     pem.write_text(pem.read_text() + Path(f"{pem}.crt").read_text())
     return pem
 
@@ -140,7 +160,7 @@ SYSTEMCTL = """#!/bin/bash
 echo "$(cut -d' ' -f1 /proc/uptime) $*" >>"$LAB/calls"
 case $1 in
 is-active) [[ -e $LAB/active ]] ;;
-reload) [[ -e $LAB/active ]] && kill -HUP "$(cat "$LAB/nginx.pid")" ;;
+reload) [[ $2 == --no-block ]] && shift; [[ $2 == nginx.service && -e $LAB/active ]] && kill -HUP "$(cat "$LAB/nginx.pid")" ;;
 kill) [[ $2 == --signal=KILL ]] && kill -KILL -- "-$(cat "$LAB/group")" ;;
 *) exit 1 ;;
 esac
@@ -191,8 +211,14 @@ class Lab:
 
     @property
     def env(self) -> dict[str, str]:
-        return {"PATH": f"{self.path}/bin:{os.environ['PATH']}", "LAB": str(self.path), "SEED": str(self.seed),
-                "LIVE": str(self.live), "CHECK_PORT": str(self.check), **QUICK}
+        return {
+            "PATH": f"{self.path}/bin:{os.environ['PATH']}",
+            "LAB": str(self.path),
+            "SEED": str(self.seed),
+            "LIVE": str(self.live),
+            "CHECK_PORT": str(self.check),
+            **QUICK,
+        }
 
     def api(self, count: int = 1, host: str = "127.0.0.1") -> list[ApiServer]:
         new = [ApiServer(self.certificate, host) for _ in range(count)]
@@ -248,7 +274,7 @@ class Lab:
 
     def down(self) -> set[str]:
         text = self.live.read_text() if self.live.exists() else ""
-        return set(re.findall(r"^server (\S+) [^;]* down;", text, re.M))
+        return set(re.findall(r"^server (\S+) [^;]* down;", text, re.MULTILINE))
 
     def calls(self, verb: str) -> list[float]:
         return [float(line.split()[0]) for line in (self.path / "calls").read_text().splitlines() if line.split()[1] == verb]
@@ -273,8 +299,10 @@ class Lab:
 @pytest.fixture
 def lab(tmp_path, certificate):
     need("nginx", "curl", "bash")
-    if not any(Path(one).exists() for one in STREAM_MODULES) and "--with-stream " not in subprocess.run(
-            ["nginx", "-V"], capture_output=True, text=True).stderr:
+    if (
+        not any(Path(one).exists() for one in STREAM_MODULES)
+        and "--with-stream " not in subprocess.run(["nginx", "-V"], capture_output=True, text=True).stderr
+    ):
         need("nginx with its stream module")
     one = Lab(tmp_path, certificate)
     yield one
@@ -297,10 +325,15 @@ def test_every_kind_of_failure_and_no_other(lab):
     lab.rounds()
     assert lab.live.read_text().replace(" down;", ";") == lab.seed.read_text()
     assert f"server {refused.address} max_fails=2 fail_timeout=5s down;  # master-5\n" in lab.live.read_text()
-    for text in (f"master-3 {failing.address} is down: HTTP 500, 2 times", f"master-4 {hung.address} is down: no answer in 0.5 s",
-                 f"master-5 {refused.address} is down: no connection", f"master-6 {stopped} is down: no answer in 0.5 s"):
+    for text in (
+        f"master-3 {failing.address} is down: HTTP 500, 2 times",
+        f"master-4 {hung.address} is down: no answer in 0.4 s",
+        f"master-5 {refused.address} is down: no connection",
+        f"master-6 {stopped} is down: no answer in 0.4 s",
+    ):
         assert lab.said().count(text) == 1
-    assert len(lab.calls("reload")) <= 2 and not re.search(r"master-[12] .* is down", lab.said())
+    assert len(lab.calls("reload")) <= 2
+    assert not re.search(r"master-[12] .* is down", lab.said())
 
 
 def connect_through(lab) -> bool:
@@ -328,13 +361,14 @@ def test_one_failure_alone_changes_nothing(lab):
     lab.rounds(1)
     shaky.status = 200
     lab.rounds(4)
-    assert "is down" not in lab.said() and lab.calls("reload") == []
+    assert "is down" not in lab.said()
+    assert lab.calls("reload") == []
 
 
 def test_it_comes_back_after_rise_and_a_flapping_one_waits_longer_each_time(lab):
     good, flapping = lab.api(2)
-    lab.up(good.address, flapping.address)
-    for wait, hold in enumerate((0.3, 0.6, 1.2, 1.2)):
+    lab.up(good.address, flapping.address, RELOAD_INTERVAL="0.1", RISE="0.25", RISE_MAX="0.8")
+    for wait, hold in enumerate((0.25, 0.5, 0.8)):
         flapping.status = 500
         until(lambda: lab.down() == {flapping.address}, "it is out")
         flapping.status = 200
@@ -344,20 +378,20 @@ def test_it_comes_back_after_rise_and_a_flapping_one_waits_longer_each_time(lab)
         assert hold - 0.15 < waited < hold + 1.5, f"round {wait}: {waited:.2f} s"
         assert lab.said().count("is up") == wait + 1
     flapping.status = 500
-    until(lambda: lab.said().count("is down") == 5, "it is down again")
+    until(lambda: lab.said().count("is down") == 4, "it is down again")
 
 
 def test_a_failure_while_it_recovers_starts_the_wait_anew(lab):
     good, bad = lab.api(2)
-    lab.up(good.address, bad.address, RISE="1")
+    lab.up(good.address, bad.address, RISE="0.8")
     bad.refuse()
     until(lambda: lab.down() == {bad.address}, "it is out")
     bad.open()
-    time.sleep(0.6)
+    time.sleep(0.5)
     bad.status = 503
     lab.rounds()
     bad.status = 200
-    time.sleep(0.6)
+    time.sleep(0.5)
     assert lab.down() == {bad.address}
     until(lambda: lab.down() == set(), "it is back in")
 
@@ -381,11 +415,14 @@ def test_a_failing_test_keeps_the_former_list_says_so_once_and_is_tried_again(la
     bad.status = 500
     until(lambda: "nginx -t fails" in lab.said(), "it says so")
     time.sleep(1)
-    assert lab.said().count("nginx -t fails") == 1 and 'unknown directive "nonsense"' in lab.said()
-    assert lab.calls("reload") == [] and lab.down() <= {bad.address}
+    assert lab.said().count("nginx -t fails") == 1
+    assert 'unknown directive "nonsense"' in lab.said()
+    assert lab.calls("reload") == []
+    assert lab.down() <= {bad.address}
     (lab.path / "nginx.conf").write_text(lab.conf)
     until(lambda: lab.calls("reload"), "it is reloaded once the test passes")
-    assert lab.down() == {bad.address} and lab.said().count("nginx -t passes again") == 1
+    assert lab.down() == {bad.address}
+    assert lab.said().count("nginx -t passes again") == 1
 
 
 def test_a_failing_test_leaves_live_byte_for_byte(lab):
@@ -399,16 +436,17 @@ def test_a_failing_test_leaves_live_byte_for_byte(lab):
 
 def test_the_first_reload_is_immediate_and_the_next_ones_are_apart(lab):
     good, one, two = lab.api(3)
-    lab.up(good.address, one.address, two.address, RELOAD_INTERVAL="1.5")
+    lab.up(good.address, one.address, two.address, RELOAD_INTERVAL="1")
     since = time.monotonic()
     one.refuse()
     until(lambda: len(lab.calls("reload")) == 1, "the first reload")
-    assert time.monotonic() - since < 1
+    assert time.monotonic() - since < 0.9
     two.refuse()
     until(lambda: lab.said().count("is down") == 2, "both are down")
     until(lambda: len(lab.calls("reload")) == 2, "the second reload")
     first, second = lab.calls("reload")
-    assert second - first >= 1.4 and lab.down() == {one.address, two.address}
+    assert second - first >= 0.95
+    assert lab.down() == {one.address, two.address}
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["master and workers", "workers"])
@@ -418,34 +456,37 @@ def test_an_nginx_that_hangs_is_killed_and_works_again(lab, whole):
     for pid in [*children(lab.nginx.pid), *([lab.nginx.pid] if whole else [])]:
         os.kill(pid, signal.SIGSTOP)
     lab.supervise()
-    assert lab.answers() == b"ok\n" and len(lab.calls("kill")) == 1
+    assert lab.answers() == b"ok\n"
+    assert len(lab.calls("kill")) == 1
     lab.rounds()
-    assert len(lab.calls("kill")) == 1 and lab.said().count("does not answer") == 1
+    assert len(lab.calls("kill")) == 1
+    assert lab.said().count("does not answer") == 1
 
 
 def test_an_nginx_that_hangs_again_is_killed_ever_more_seldom(lab):
     (good,) = lab.api()
-    lab.up(good.address, RISE="1", RISE_MAX="60")
+    lab.up(good.address, RISE="0.8", RISE_MAX="60", TIMEOUT="0.3")
     times = []
     for _ in range(2):
         os.killpg(lab.nginx.pid, signal.SIGSTOP)
         lab.supervise()
         times = lab.calls("kill")
-    assert times[1] - times[0] >= 0.95
+    assert times[1] - times[0] >= 0.75
     os.killpg(lab.nginx.pid, signal.SIGSTOP)
-    time.sleep(1.5)
-    assert len(lab.calls("kill")) == 2, "two seconds must pass before the third"
+    time.sleep(1.2)
+    assert len(lab.calls("kill")) == 2, "twice as long must pass before the third"
 
 
 def test_a_stopped_unit_is_left_alone(lab):
     good, bad = lab.api(2)
-    lab.up(good.address, bad.address)
-    os.killpg(lab.nginx.pid, signal.SIGSTOP)          # `systemctl stop` of an nginx that hangs takes its time
+    lab.up(good.address, bad.address, TIMEOUT="0.2", FALL="3")
+    os.killpg(lab.nginx.pid, signal.SIGSTOP)  # `systemctl stop` of an nginx that hangs takes its time
     (lab.path / "active").unlink()
     bad.refuse()
     until(lambda: lab.down() == {bad.address}, "LIVE is kept right all the same")
     lab.rounds(4)
-    assert lab.calls("kill") == [] and lab.calls("reload") == []
+    assert lab.calls("kill") == []
+    assert lab.calls("reload") == []
     os.killpg(lab.nginx.pid, signal.SIGKILL)
     lab.nginx.wait(5)
     lab.rounds(5)
@@ -461,11 +502,11 @@ def test_a_refusing_or_overloaded_nginx_is_not_killed(lab):
     lab.write_seed(good.address)
     shutil.copy(lab.seed, lab.live)
     (lab.path / "active").touch()
-    lab.watch()                                       # nothing listens
+    lab.watch()  # nothing listens
     lab.rounds()
     with socket.create_server(("127.0.0.1", lab.check)) as listener:
         listener.settimeout(5)
-        for _ in range(5):                            # accepts and closes: out of worker connections
+        for _ in range(5):  # accepts and closes: out of worker connections
             listener.accept()[0].close()
     assert lab.calls("kill") == []
 
@@ -504,7 +545,8 @@ def test_live_follows_seed_at_the_start_and_while_it_runs(lab):
     lab.seed.write_text("# empty\n")
     until(lambda: "no server line" in lab.said(), "it refuses an empty list")
     lab.rounds()
-    assert lab.said().count("no server line") == 1 and three.address in lab.live.read_text()
+    assert lab.said().count("no server line") == 1
+    assert three.address in lab.live.read_text()
 
 
 @pytest.mark.parametrize("harm", ["edited", "lost"])
@@ -526,7 +568,10 @@ def test_a_clean_stop_puts_all_servers_back_in(lab):
     until(lambda: lab.down() == {bad.address} and lab.calls("reload"), "it is out")
     lab.watcher.terminate()
     assert lab.watcher.wait(5) == 0
-    assert lab.live.read_bytes() == lab.seed.read_bytes() and len(lab.calls("reload")) == 2
+    assert lab.live.read_bytes() == lab.seed.read_bytes()
+    assert len(lab.calls("reload")) == 2
+    # Waiting for nginx's reload while systemd waits for this one's end would hold up both.
+    assert (lab.path / "calls").read_text().rstrip().endswith("reload --no-block nginx.service")
     assert not list(lab.live.parent.glob(".*"))
 
 
@@ -539,7 +584,8 @@ def test_a_killed_one_goes_on_where_it_was(lab):
     lab.watcher.wait(5)
     lab.watch()
     lab.rounds(5)
-    assert lab.down() == {bad.address} and len(lab.calls("reload")) == 1
+    assert lab.down() == {bad.address}
+    assert len(lab.calls("reload")) == 1
     bad.status = 200
     until(lambda: lab.down() == set(), "it is back in")
 
@@ -556,11 +602,13 @@ def test_it_leaks_nothing(lab):
         status = Path(f"/proc/{pid}/status").read_text()
         return len(os.listdir(f"/proc/{pid}/fd")), int(re.search(r"VmRSS:\s+(\d+)", status)[1])
 
-    files, memory = min(held() for _ in range(20))
-    lab.rounds(80)
-    assert min(held() for _ in range(20))[0] <= files and held()[1] < memory + 1024
-    for _ in range(5):
-        time.sleep(0.05)
+    _, memory = held()
+    lab.rounds(40)
+    for _ in range(20):
+        time.sleep(0.02)
+        files, now = held()
+        assert files <= 12
+        assert now < memory + 1024
         assert len(children(pid)) <= 3, "a probe, a check and one that ends just now"
 
 
@@ -570,7 +618,8 @@ def test_without_curl_it_changes_nothing_and_says_so_once(lab):
     lab.up(good.address)
     until(lambda: "not watched" in lab.said(), "it says so")
     time.sleep(0.5)
-    assert lab.said().count("not watched") == 1 and "is down" not in lab.said()
+    assert lab.said().count("not watched") == 1
+    assert "is down" not in lab.said()
     (lab.path / "bin" / "curl").unlink()
     until(lambda: "curl works again" in lab.said(), "it goes on")
 
@@ -614,7 +663,7 @@ def test_the_unit_is_valid(tmp_path):
     assert copy.read_text() != unit
     result = subprocess.run(["systemd-analyze", "verify", "--man=no", copy], capture_output=True, text=True, timeout=60)
     mine = [line for line in result.stderr.splitlines() if "stowage" in line]
-    assert (result.returncode, mine) == (0, [])       # it returns 0 for a wrong value, so stderr counts
+    assert (result.returncode, mine) == (0, [])  # it returns 0 for a wrong value, so stderr counts
 
 
 def test_tmpfiles_lays_live_once(tmp_path):
@@ -625,7 +674,11 @@ def test_tmpfiles_lays_live_once(tmp_path):
     for content in ("", "server 192.0.2.9:6443;\n"):
         if content:
             live.write_text(content)
-        result = subprocess.run(["systemd-tmpfiles", "--create", f"--root={tmp_path}", TEMPLATES / "nginx" / "tmpfiles.conf"],
-                                capture_output=True, text=True, timeout=30)
+        result = subprocess.run(
+            ["systemd-tmpfiles", "--create", f"--root={tmp_path}", TEMPLATES / "nginx" / "tmpfiles.conf"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
         assert (result.returncode, result.stderr) == (0, "")
         assert live.read_text() == (content or seed.read_text())

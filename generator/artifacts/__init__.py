@@ -8,14 +8,14 @@ each other; what two of them share is a property of the model.  Texts that are e
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
 
 from generator import emit
-from generator.model import Cluster, Host
+from generator.model import Cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,8 @@ class File:
 
     *path* is relative to the bundle, or to the host's folder when ``for_host`` yields it.  *sources* are the inventory keys that its
     content came from, ``hosts[].address`` style.  With a *destination* the host lays it there in *step*, with *mode* and *owner*, and
-    reloads *unit*; *how* is ``file`` for a whole file, ``block`` for a managed block in a file that is not ours.  *executable* is the x bit in the bundle.
+    reloads *unit*; *how* is ``file`` for a whole file, ``block`` for a managed block in a file that is not ours.
+    *executable* is the x bit in the bundle.
     """
 
     path: str
@@ -40,6 +41,8 @@ class File:
     executable: bool = False
 
 
+# Headers of the tables that the scripts read (docs/scripts.md).
+ORDER_TSV = "verb\tfile\tsha256\twait"
 FILES_TSV = "source\tdestination\tmode\towner\tstep\tunit\thow"
 
 
@@ -53,28 +56,24 @@ def _components() -> tuple[ModuleType, ...]:
     return tuple(import_module(f"{__name__}.{name}") for name in sorted(entry.name for entry in iter_modules(__path__)))
 
 
-def plan(cluster: Cluster) -> Iterator[File]:
+def plan(cluster: Cluster) -> Iterator[tuple[str, list[File]]]:
     """
-    Every file of the bundle but those that the writer makes (sums, manifest), one at a time.
+    Every folder of the bundle with its files, but for what the writer makes (sums, manifest): ``""``, then ``hosts/<name>`` of each host.
 
-    A host's files come together, sorted by path, with its ``files.tsv`` last: memory stays flat however many hosts there are.
+    Paths are relative to the folder.  One folder at a time, a host's files sorted by path with its ``files.tsv`` last: memory stays flat
+    however many hosts there are.
     """
     components = _components()
     on_host = [component.for_host for component in components if hasattr(component, "for_host")]
-    for component in components:
-        if hasattr(component, "for_cluster"):
-            yield from component.for_cluster(cluster)
+    yield "", [file for component in components if hasattr(component, "for_cluster") for file in component.for_cluster(cluster)]
     for host in cluster.hosts:
         files = sorted((file for component in on_host for file in component(cluster, host)), key=lambda file: file.path)
-        rows = [
-            (f.path, f.destination, f"{f.mode:04o}", f.owner, f"{f.step:02}", f.unit, f.how)
-            for f in sorted(files, key=lambda f: (f.step, f.destination))
-            if f.destination
-        ]
-        for file in files:
-            yield _below(host, file)
-        yield _below(host, File("files.tsv", emit.tsv(FILES_TSV, rows), ("hosts[]",)))
+        laid = sorted((file for file in files if file.destination), key=lambda file: (file.step, file.destination))
+        rows = tuple((f.path, f.destination, f"{f.mode:04o}", f.owner, f"{f.step:02}", f.unit, f.how) for f in laid)
+        files.append(File("files.tsv", _listed(rows), ("hosts[]",)))
+        yield f"hosts/{host.name}", files
 
 
-def _below(host: Host, file: File) -> File:
-    return replace(file, path=f"hosts/{host.name}/{file.path}")
+@lru_cache(maxsize=64)
+def _listed(rows: tuple[tuple[str, ...], ...]) -> str:
+    return emit.tsv(FILES_TSV, rows)

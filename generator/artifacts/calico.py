@@ -16,14 +16,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from generator import emit, versions
-from generator.artifacts import File
+from generator.artifacts import ORDER_TSV, File
 from generator.model import Calico, Cluster, Host
 
 if TYPE_CHECKING:
     from netaddr import IPNetwork
 
 PATH = "manifests/80-calico-custom-resources.yaml"
-ORDER = "verb\tfile\tsha256\twait"
 OPERATOR = "tigera-operator.yaml"
 SOURCES = ("cluster.cni", "cluster.podSubnet")
 
@@ -43,7 +42,7 @@ def for_host(cluster: Cluster, host: Host) -> Iterator[File]:
         if cni.api_server:
             documents.append({"apiVersion": "operator.tigera.io/v1", "kind": "APIServer", "metadata": {"name": "default"}, "spec": {}})
         yield File(PATH, emit.yaml_documents(documents), SOURCES)
-        yield File("manifests/order.tsv", emit.tsv(ORDER, order(cni, host)), ("cluster.cni", "cluster.kubernetesVersion", "hosts[].name"))
+        yield File("manifests/order.tsv", emit.tsv(ORDER_TSV, order(cni, host)), ("cluster.cni", "cluster.kubernetesVersion", "hosts[].name"))
 
 
 def order(cni: Calico, host: Host) -> list[tuple[str, str, str, str]]:

@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from generator import emit
-from generator.artifacts import File
+from generator.artifacts import ORDER_TSV, File
 from generator.model import Cluster, Flannel, Host
 from generator.versions import split_patch
 
 PATH = "manifests/80-flannel.yaml"
-ORDER = "verb\tfile\tsha256\twait"
 NAMESPACE = "kube-flannel"
 NAME = "kube-flannel-ds"
 SOURCES = ("cluster.cni", "cluster.podSubnet", "cluster.kubeProxy.mode", "controlPlaneEndpoint", "hosts[].address", "hosts[].interface")
@@ -52,7 +51,7 @@ def for_host(cluster: Cluster, host: Host) -> Iterator[File]:
     """The manifest and the order of application for the first control plane; nothing anywhere else, nor with another network."""
     if isinstance(cluster.cni, Flannel) and host is cluster.control_planes[0]:
         yield File(PATH, emit.yaml_documents(objects(cluster)), SOURCES)
-        yield File("manifests/order.tsv", emit.tsv(ORDER, [("apply", PATH, "-", _wait(host))]), ("cluster.cni", "hosts[].name"))
+        yield File("manifests/order.tsv", emit.tsv(ORDER_TSV, [("apply", PATH, "-", _wait(host))]), ("cluster.cni", "hosts[].name"))
 
 
 def _wait(host: Host) -> str:

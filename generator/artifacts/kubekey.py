@@ -14,7 +14,7 @@ from typing import Any
 
 from generator import emit
 from generator.artifacts import File
-from generator.model import Calico, Cluster, Flannel, Host
+from generator.model import Calico, Cluster, Endpoint, Flannel, Host
 
 PATH = "kubekey/config.yaml"
 SOURCES = ("cluster", "controlPlaneEndpoint", "hostDefaults", "hosts[]")
@@ -26,18 +26,23 @@ _MASK = {4: "24", 6: "64"}
 
 _INTRODUCTION = """\
 # This cluster for KubeKey v3 (kk create cluster -f config.yaml). Compiled from the inventory: change that, not this.
-# Add to each host how KubeKey logs in (user, privateKeyPath). What must be there before: step 40 of this bundle on the load balancers.
-# KubeKey reserves resources and sets eviction, log sizes and certificate signing in its own way; those differ from this bundle's.
+# Add to each host how KubeKey logs in (user, privateKeyPath).
+# KubeKey reserves resources and sets eviction, process limits, log sizes and signing in its own way, so those differ from this bundle's.
 """
+
+_BALANCED = "# KubeKey sets no load balancer up for this endpoint: before it, take the load balancers through step 40 of this bundle.\n"
 
 Document = dict[str, Any]
 
 
 def for_cluster(cluster: Cluster) -> Iterator[File]:
     """One file; its comment names the settings of this inventory that the format has no word for."""
-    lost = list(unsaid(cluster))
-    note = "".join(f"# Set in the inventory, not expressible here: {name}\n" for name in lost)
-    yield File(PATH, _INTRODUCTION + note + emit.yaml(config(cluster)), SOURCES)
+    notes = [
+        _INTRODUCTION,
+        *([_BALANCED] if cluster.load_balancers else []),
+        *(f"# Not expressible here: {name}\n" for name in unsaid(cluster)),
+    ]
+    yield File(PATH, "".join(notes) + emit.yaml(config(cluster)), SOURCES)
 
 
 def config(cluster: Cluster) -> Document:
@@ -51,11 +56,10 @@ def config(cluster: Cluster) -> Document:
         },
     }
     if cluster.endpoint is not None:
-        vips = sorted(cluster.endpoint.vips, key=lambda vip: vip.version)
         spec["controlPlaneEndpoint"] = {
             "internalLoadbalancer": "",
             "domain": cluster.endpoint.name,
-            "address": str(vips[0]),
+            "address": _address(cluster.endpoint),
             "port": cluster.endpoint.port,
         }
     servers = dict.fromkeys(server for host in cluster.kubernetes_hosts for server in host.settings.ntp_servers)
@@ -71,6 +75,11 @@ def config(cluster: Cluster) -> Document:
     return {"apiVersion": "kubekey.kubesphere.io/v1alpha2", "kind": "Cluster", "metadata": {"name": cluster.name}, "spec": spec}
 
 
+def _address(endpoint: Endpoint) -> str:
+    """The VIP, of which KubeKey takes one: the IPv4 one."""
+    return str(min(endpoint.vips, key=lambda vip: vip.version))
+
+
 def _host(host: Host) -> Document:
     """One host; KubeKey takes the first of two internal addresses for the IPv4 one."""
     internal = ",".join(str(a.ip) for a in sorted(host.addresses, key=lambda a: a.version))
@@ -79,8 +88,8 @@ def _host(host: Host) -> Document:
 
 
 def _kubernetes(cluster: Cluster) -> Document:
-    kubelet = {name: dict(value) if isinstance(value, tuple) else value for name, value in cluster.default_kubelet}
-    own = {name: kubelet.pop(name) for name in ("maxPods", "podPidsLimit") if name in kubelet}
+    kubelet: Document = {name: dict(value) if isinstance(value, tuple) else value for name, value in cluster.default_kubelet}
+    own: Document = {name: kubelet.pop(name) for name in ("maxPods", "podPidsLimit") if name in kubelet}
     names = _certificate_names(cluster)
     proxy = _proxy(cluster)
     manager = tuple(pair for pair in cluster.controller_manager_args if pair[0] not in _MASKS)
@@ -123,10 +132,10 @@ def _masks(cluster: Cluster) -> Document:
 
 
 def _certificate_names(cluster: Cluster) -> list[str]:
-    """Names for the API server's certificate that KubeKey doesn't think of: its own are domain, address and every host (GenerateCertSANs)."""
+    """Names for the API server's certificate beside KubeKey's own: domain, address and every host (``GenerateCertSANs``)."""
     known = {"127.0.0.1", *(name for h in cluster.kubernetes_hosts for name in (h.name, *(str(a.ip) for a in h.addresses)))}
     if cluster.endpoint is not None:
-        known |= {cluster.endpoint.name, str(sorted(cluster.endpoint.vips, key=lambda vip: vip.version)[0])}
+        known |= {cluster.endpoint.name, _address(cluster.endpoint)}
     return [name for name in cluster.api_cert_sans if name not in known]
 
 

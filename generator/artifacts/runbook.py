@@ -34,6 +34,7 @@ def runbook(cluster: Cluster) -> str:
             "topology": list(_topology(cluster)),
             "payload_hosts": any(h.settings.packages == "payload" for h in cluster.hosts),
             "manifests": _manifests(cluster),
+            "registry": cluster.cni.registry if isinstance(cluster.cni, Calico) else "",
             "secret": balancer.keepalived.auth_secret if balancer else "",
             "table": list(_table(cluster)),
             "steps": [{"number": f"{s.number:02}", "title": s.title} for s in STEPS],

@@ -263,7 +263,8 @@ def no_digests(cluster: Cluster) -> Iterator[Finding]:
         given = {name for name, _ in cluster.cni.manifests}
         missing = [name for name in (row.manifests if row else ()) if name not in given]
         if missing:
-            yield Finding(_CNI, f"no digest of {' and '.join(missing)} of Calico {cluster.cni.version}", "add them to cni.manifests")
+            message = f"no digest of {' and '.join(missing)} of Calico {cluster.cni.version}"
+            yield Finding(_CNI, message, "add them to cni.manifests", on_key=True)
 
 
 @rule("CNI012", "error")

@@ -139,7 +139,7 @@ def experimental_flags(cluster: Cluster) -> Iterator[Finding]:
 
     Use instead: the name without `experimental-`, or a gate in `feature-gates`.
 
-    Source: etcd, feature gates of 3.6 ("will be decommissioned in v3.7"); kubernetes-sigs/kubespray#12312.
+    Source: etcd, feature gates of 3.6 ("will be decommissioned in v3.7").
     """
     if _version(cluster) >= (3, 6):
         for name, _ in cluster.etcd.extra_args:
@@ -171,7 +171,7 @@ def too_new_flags(cluster: Cluster) -> Iterator[Finding]:
 @rule("ETC006", "error")
 def election_timeout(cluster: Cluster) -> Iterator[Finding]:
     """
-    etcd's election timeout is not at least five heartbeats.
+    An election timeout of less than five heartbeats.
 
     Why it hurts: etcd refuses to start; and just above it, one lost packet starts an election.
 

@@ -37,7 +37,7 @@ def duplicate_name(cluster: Cluster) -> Iterator[Finding]:
 
     Use instead: a name of its own for every host; letter case makes no difference in DNS or on FAT media.
 
-    Source: kubesphere/kubekey#1845; kubeadm, "unique hostname for every node".
+    Source: kubesphere/kubekey#1845; kubeadm, installation (a host name of its own for every node).
     """
     first: dict[str, Host] = {}
     for host in cluster.hosts:

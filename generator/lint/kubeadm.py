@@ -147,7 +147,7 @@ def node_mask(cluster: Cluster) -> Iterator[Finding]:
 
     Use instead: `podSubnet: 10.244.0.0/16`, `fd00:10:244::/56`; or node-cidr-mask-size-ipv4 and -ipv6 in controllerManager.extraArgs.
 
-    Source: kubeadm's ValidatePodSubnetNodeMask, PodSubnetNodeMaskMaxDiff; kubernetes/kubeadm#2327.
+    Source: kubeadm's ValidatePodSubnetNodeMask, PodSubnetNodeMaskMaxDiff.
     """
     args = dict(cluster.controller_manager_args)
     for network in cluster.pod_subnets:
@@ -327,7 +327,7 @@ def ipvs_proxy(cluster: Cluster) -> Iterator[Finding]:
 @rule("KUB013", "error")
 def nftables_proxy(cluster: Cluster) -> Iterator[Finding]:
     """
-    nftables mode of kube-proxy before it was there by default.
+    nftables mode in a kube-proxy that doesn't have it.
 
     Why it hurts: up to 1.30 the mode is missing or behind a feature gate that is off, so kube-proxy doesn't start and no service works.
 
@@ -360,8 +360,8 @@ def idle_strict_arp(cluster: Cluster) -> Iterator[Finding]:
         )
 
 
-def hours(text: str) -> int:
-    """Seconds of a Go duration such as ``1h30m`` (``validate`` has seen to its form)."""
+def seconds(text: str) -> int:
+    """Seconds of a Go duration such as ``1h30m``; ``validate`` has seen to its form."""
     return sum(int(number) * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in re.findall(r"([0-9]+)([hms])", text))
 
 
@@ -380,6 +380,6 @@ def leaf_outlives_ca(cluster: Cluster) -> Iterator[Finding]:
     Source: RFC 5280, section 6.1; kubeadm, v1beta4 (8760h and 87600h).
     """
     leaf, authority = cluster.certificate_validity or "8760h", cluster.ca_certificate_validity or "87600h"
-    if hours(leaf) > hours(authority):
+    if seconds(leaf) > seconds(authority):
         key = "certificateValidityPeriod" if cluster.certificate_validity else "caCertificateValidityPeriod"
         yield Finding(("cluster", key), f"certificates of {leaf} outlive their CA of {authority}", "make the CA live longer")

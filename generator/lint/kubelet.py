@@ -5,7 +5,7 @@ from typing import Any
 
 from generator.diagnostics import Path
 from generator.lint import Finding, rule
-from generator.lint.kubeadm import hours
+from generator.lint.kubeadm import seconds
 from generator.lint.places import grouped, said, several
 from generator.model import Cluster, Host
 
@@ -160,7 +160,7 @@ def shutdown_periods(cluster: Cluster) -> Iterator[Finding]:
 
     def check(fields: dict[str, Any]) -> tuple[str, str, str] | None:
         critical, whole = fields.get("shutdownGracePeriodCriticalPods", "0s"), fields.get("shutdownGracePeriod", "0s")
-        if hours(critical) <= hours(whole):
+        if seconds(critical) <= seconds(whole):
             return None
         return "shutdownGracePeriodCriticalPods", f"critical pods get {critical} of {whole}", "make shutdownGracePeriod the longer one"
 

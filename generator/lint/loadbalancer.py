@@ -238,7 +238,7 @@ def ipvs_dr(cluster: Cluster) -> Iterator[Finding]:
 
     Use instead: `TUN` across networks, or `nginx`.
 
-    Source: LVS HOWTO, LVS-DR ("director and realservers on the same segment").
+    Source: LVS HOWTO, LVS-DR (director and real servers share a segment).
     """
     if not _ipvs(cluster, "DR"):
         return

@@ -110,13 +110,14 @@ def vip_in_cluster_networks(cluster: Cluster) -> Iterator[Finding]:
 
     Source: checklist row 2; kubernetes/kubeadm#3312.
     """
-    known = {(p.network.version, p.network.first, p.network.prefixlen) for p in host_networks(cluster)}
+    hosts = [place.network for place in host_networks(cluster)]
     for place in vip_places(cluster):
         vip = place.network
+        around = [network for network in hosts if holds(network, vip)]
         for networks, what, path in ((cluster.pod_subnets, "pod", PODS), (cluster.service_subnets, "service", SERVICES)):
             for network in networks:
-                stranger = (vip.version, vip.first, vip.prefixlen) not in known
-                if holds(network, vip) or (stranger and overlap(network, vip)):
+                # Where the hosts' own network overlaps, rules NET002 and NET003 have said so.
+                if overlap(network, vip) and not any(overlap(network, own) for own in around):
                     yield Finding(
                         place.path,
                         f"{place.label} or its network {vip.cidr} lies in the {what} network {network.cidr}",

@@ -22,7 +22,7 @@ _FORWARDING = {
 @rule("RUN001", "warning")
 def old_containerd(cluster: Cluster) -> Iterator[Finding]:
     """
-    containerd is older than this Kubernetes wants.
+    An older containerd than this Kubernetes wants.
 
     Why it hurts: its project tests each Kubernetes minor with certain releases; older ones lack fixes, and from 1.36 on parts of the CRI.
 
@@ -43,7 +43,7 @@ def old_containerd(cluster: Cluster) -> Iterator[Finding]:
 @rule("RUN002", "error")
 def no_cri_v1(cluster: Cluster) -> Iterator[Finding]:
     """
-    containerd doesn't speak the CRI that the kubelet needs.
+    A containerd that doesn't speak the kubelet's CRI.
 
     Why it hurts: the kubelet needs CRI v1 from 1.26 on, containerd has it from 1.6 on; with an older one no pod starts.
 

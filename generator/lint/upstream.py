@@ -78,7 +78,7 @@ def locked_out(cluster: Cluster) -> Iterator[Finding]:
 
     Use instead: the networks of all nodes and, where control planes carry the load balancer, the VIP; or an empty list.
 
-    Source: nginx, ngx_stream_access_module; Linux chooses the destination as source of a connection to a local address (RFC 6724, rule 1).
+    Source: nginx, ngx_stream_access_module; RFC 6724, section 5, rule 1 (a connection to an own address comes from that address).
     """
     endpoint, nginx = cluster.endpoint, cluster.nginx
     if endpoint is None or nginx is None or not nginx.allow:

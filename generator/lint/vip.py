@@ -93,7 +93,7 @@ def vip_out_of_reach(cluster: Cluster) -> Iterator[Finding]:
 
     Use instead: an address of the network that all load balancers share; hosts elsewhere can't be load balancers.
 
-    Source: kubeadm, ha-considerations.md ("all the hosts need to be in the same IP subnet"); easzlab/kubeasz#1280.
+    Source: kubeadm, ha-considerations.md (all hosts in one IP subnet); easzlab/kubeasz#1280.
     """
     for place in vip_places(cluster):
         far = [h for h in cluster.load_balancers if not any(holds(a, place.network) for a in h.addresses)]
@@ -190,7 +190,7 @@ def endpoint_name(cluster: Cluster) -> Iterator[Finding]:
 
     Use instead: a name for the API alone, such as `api.example.net` or `backend`.
 
-    Source: hosts(5); kubeadm, HA clusters ("a DNS name that resolves to the load balancer"); checklist row 3.
+    Source: hosts(5); kubeadm, creating highly available clusters; checklist row 3.
     """
     if cluster.endpoint is None:
         return

@@ -274,7 +274,7 @@ class Cluster:
         """
         Images of the pod network that every Kubernetes host needs, as its manifests name them.
 
-        flannel: each tag's ``Documentation/kube-flannel.yml``; Calico: ``pkg/components/calico.go`` of the operator, and the operator itself.
+        flannel: each tag's ``Documentation/kube-flannel.yml``; Calico: ``pkg/components/calico.go`` of the operator, and itself.
         """
         cni = self.cni
         if isinstance(cni, Flannel):

@@ -77,9 +77,9 @@ read_seed() {
 # One connection to nginx's own listener, in a child: prints ok; mute (accepted, silent: it hangs); or nothing
 # (refused, closed, another answer: dead, starting or overloaded, all of which are systemd's or nobody's business).
 ask_nginx() {
-    local answer status=0
+    local answer='' status=0
     { exec 3<>"/dev/tcp/$CHECK_ADDRESS/$CHECK_PORT"; } 2>/dev/null || return 0
-    IFS= read -r -t "$TIMEOUT" answer <&3 || status=$?
+    IFS= read -r -t "$TIMEOUT" answer <&3 2>/dev/null || status=$?
     if ((status > 128)); then echo mute; elif [[ $answer == ok ]]; then echo ok; fi
 }
 
@@ -159,7 +159,7 @@ judge_nginx() {
     ((kill_hold <= RISE_MAX_CS)) || kill_hold=$RISE_MAX_CS
 }
 
-control() { timeout --signal=KILL 5 systemctl "$@" >/dev/null 2>&1; }
+control() { timeout --kill-after=1 5 systemctl "$@" >/dev/null 2>&1; }
 nginx_runs() { control is-active --quiet "$UNIT"; }
 
 # Sets REPLY to what LIVE should hold: SEED, with ` down` for the servers that are out; none when all are.
@@ -183,7 +183,8 @@ write_live() {  # a whole file or the former one, at any moment
 
 # Makes LIVE what it should be and nginx read it. LIVE is compared, not remembered: an edit or a loss of it heals.
 # A stopped nginx reads LIVE when it starts. One that is just starting may have read the former LIVE, hence the
-# debt; and `nginx -t` is not for then: it binds the ports that nginx is about to bind.
+# debt; and `nginx -t` is not for then: it binds the ports that nginx is about to bind. While this one is stopped,
+# systemd lets nginx's reload wait until that is done: waiting for the reload would be waiting for oneself.
 apply() {
     local live='' want why taken_out owed=$reload_owed
     wanted; want=$REPLY
@@ -193,13 +194,13 @@ apply() {
     reload_after=$((NOW + RELOAD_INTERVAL_CS))
     if [[ $live != "$want" ]]; then write_live "$want" || return 0; reload_owed=1; fi
     nginx_runs || return 0
-    if ! why=$(timeout --signal=KILL 5 nginx -t -q 2>&1); then
+    if ! why=$(timeout --kill-after=1 5 nginx -t -q 2>&1); then
         if [[ $live ]]; then write_live "$live" && reload_owed=$owed; fi
         complain test "nginx -t fails, the upstream stays as it was: ${why//$'\n'/; }"
         return 0
     fi
     settled test "nginx -t passes again"
-    control reload "$UNIT" || { complain reload "could not reload $UNIT"; return 0; }
+    control reload ${ending:+--no-block} "$UNIT" || { complain reload "could not reload $UNIT"; return 0; }
     reload_owed='' said=()
     say "reloaded nginx: ${#servers[@]} API servers, $taken_out of them out"
 }

@@ -42,7 +42,7 @@ check_system() {
     warning os "this is $id $version, the inventory says $OS_ID $OS_VERSION" "correct os of this host: package names and versions follow from it"
   fi
   [[ $(uname -m) =~ ^(x86_64|aarch64)$ ]] || error architecture "$(uname -m) has no Kubernetes packages" "x86_64 or aarch64 hosts"
-  [[ $(hostname) == "$HOST" ]] || warning hostname "this machine calls itself $(hostname); the node will be called $HOST" "hostnamectl set-hostname $HOST"
+  [[ $(uname -n) == "$HOST" ]] || warning hostname "this machine calls itself $(uname -n); the node will be called $HOST" "hostnamectl set-hostname $HOST"
   machine=$(cat /etc/machine-id 2>/dev/null) || machine=''
   [[ $machine =~ ^[0-9a-f]{32}$ ]] || error machine-id "/etc/machine-id holds no id" "systemd-machine-id-setup"
   [[ -s /sys/class/dmi/id/product_uuid ]] || info product-uuid "this machine has no product_uuid; kubeadm wants unique ones where there are any"

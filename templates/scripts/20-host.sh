@@ -185,7 +185,7 @@ runtime() {
 }
 
 step_do() {
-  [[ $(hostname) == "$HOST" ]] || warn "this machine calls itself $(hostname); the node will be called $HOST"
+  [[ $(uname -n) == "$HOST" ]] || warn "this machine calls itself $(uname -n); the node will be called $HOST"
   lay
   if [[ $SWAP == off ]]; then swap_files_off; else unlay /etc/fstab; fi
   load_modules

@@ -55,7 +55,7 @@ missing_nodes() {
 etcd_ctl() {
   local pki=$KUBE/pki/etcd container='' runtime=(crictl "--runtime-endpoint=$CRI_SOCKET")
   local words=(--endpoints=https://127.0.0.1:2379 "--cacert=$pki/ca.crt" "--cert=$pki/healthcheck-client.crt"
-    "--key=$pki/healthcheck-client.key" --command-timeout=10s "$@")
+    "--key=$pki/healthcheck-client.key" --command-timeout=5s "$@")
   container=$("${runtime[@]}" ps --quiet --state=Running --name='^etcd$' 2>/dev/null) || container=''
   if [[ $container ]]; then "${runtime[@]}" exec --sync "${container%%$'\n'*}" etcdctl "${words[@]}"
   else ETCDCTL_API=3 etcdctl "${words[@]}"; fi

@@ -24,7 +24,7 @@ keep() {
 beside() { printf '%s/.%s.stowage' "$(dirname "$1")" "$(basename "$1")"; }
 
 # relabel PATH: the SELinux type of its place, where there is SELinux.
-relabel() { if command -v restorecon >/dev/null; then restorecon -F "$1"; fi; }
+relabel() { if command -v selinuxenabled >/dev/null && selinuxenabled; then restorecon -F "$1"; fi; }
 
 # put_back ROOT PATH: PATH as keep found it.
 put_back() {

@@ -67,7 +67,7 @@ reset_here() {
   kubeadm_reset || [[ $LAST ]] || die "the member of $HOST may have stayed in etcd" "on another control plane: bash ops/remove-member.sh $HOST"
 }
 
-# clean_network: a load balancer of the IPVS kind keeps its rules: they are keepalived's.
+# clean_network: on a load balancer IPVS rules stay: they may be keepalived's.
 clean_network() {
   local interface
   if compgen -G '/etc/cni/net.d/*' >/dev/null; then act "remove /etc/cni/net.d" rm -rf -- /etc/cni/net.d; fi
@@ -77,7 +77,7 @@ clean_network() {
         act "remove the interface $interface" remove_interface "$interface" ;;
     esac
   done
-  if [[ $LB_ENGINE != ipvs || -z $LB ]] && command -v ipvsadm >/dev/null; then act "clear the IPVS rules" ipvsadm --clear; fi
+  if [[ $PROXY_MODE == ipvs && -z $LB && -s /proc/net/ip_vs ]] && command -v ipvsadm >/dev/null; then act "clear the IPVS rules" ipvsadm --clear; fi
 }
 
 # remove_interface NAME: tunl0 belongs to its module and cannot be deleted, only brought down.

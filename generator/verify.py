@@ -1,0 +1,105 @@
+"""A bundle read back and checked against its manifest and its sums: writes nothing, so that a read-only medium will do."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from generator.bundle import FORMAT, MANIFEST, OVERLAYS, SUMS, BundleError, digest_of, in_overlay, walk
+
+Entries = Mapping[str, Mapping[str, Any]]
+
+
+def verify(bundle: Path) -> list[str]:
+    """
+    What is wrong with the bundle at *bundle*: one line for each changed, missing or extra file, and each wrong x bit.
+
+    Empty when it is as it was compiled.  An overlay answers to its own sums.  On a medium that keeps no x bits (FAT gives every file the
+    same) those are not looked at.  Raises :class:`BundleError` where there is no readable manifest, or a file can't be read.
+    """
+    entries = _entries(bundle)
+    try:
+        return sorted(_differences(bundle, entries))
+    except OSError as error:
+        raise BundleError(f"{error.filename or bundle}: {error.strerror}", "verify it as a user who may read all of it") from None
+
+
+def _entries(bundle: Path) -> Entries:
+    """The manifest's files by path."""
+    manifest = bundle / MANIFEST
+    try:
+        data = json.loads(manifest.read_text(encoding="utf-8"))
+        form = data["stowage"]
+        entries = {str(entry["path"]): {"sha256": entry["sha256"], "executable": bool(entry.get("executable"))} for entry in data["files"]}
+    except OSError as error:
+        raise BundleError(f"{manifest}: {error.strerror}", "name the folder of one cluster, such as out/example") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise BundleError(f"{manifest}: not a manifest of stowage's", "name the folder of one cluster, such as out/example") from None
+    if form != FORMAT:
+        raise BundleError(f"{manifest}: format {form}", f"this stowage reads format {FORMAT}: use the one that made it")
+    return entries
+
+
+def _differences(bundle: Path, entries: Entries) -> Iterator[str]:
+    hosts = sorted({path.split("/")[1] for path in entries if path.startswith("hosts/")})
+    sums = [SUMS, *(f"hosts/{host}/{SUMS}" for host in hosts)]
+    tracked = {path for path in walk(bundle) if not in_overlay(path)}
+    expected = {MANIFEST, *sums, *entries}
+    yield from (f"extra: {path}" for path in tracked - expected)
+    yield from (f"missing: {path}" for path in expected - tracked)
+    changed = {path for path in entries if path in tracked and not _is(bundle / path, entries[path]["sha256"])}
+    yield from (f"changed: {path}" for path in changed)
+    yield from _x_bits(bundle, {path: entry["executable"] for path, entry in entries.items() if path in tracked - changed})
+    for path in sums:
+        if path in tracked and not _states(bundle, path, entries, sums):
+            yield f"changed: {path}"
+    for host in hosts:
+        for overlay in OVERLAYS:
+            yield from _overlay(bundle, f"hosts/{host}/{overlay}")
+
+
+def _is(path: Path, digest: str) -> bool:
+    """Whether *path* is a regular file with that digest."""
+    return stat.S_ISREG(path.lstat().st_mode) and digest_of(path) == digest
+
+
+def _x_bits(bundle: Path, executable: Mapping[str, bool]) -> Iterator[str]:
+    actual = {path: bool((bundle / path).stat().st_mode & stat.S_IXUSR) for path in executable}
+    if len(set(actual.values())) > 1:
+        yield from (f"changed: {path} (x bit)" for path, bit in actual.items() if bit is not executable[path])
+
+
+def _states(bundle: Path, path: str, entries: Entries, sums: list[str]) -> bool:
+    """Whether ``SHA256SUMS`` at *path* says the same as the manifest and, of what the manifest doesn't list, as the files themselves."""
+    if not stat.S_ISREG((bundle / path).lstat().st_mode):
+        return False
+    prefix = path.removesuffix(SUMS)
+    wanted = {p.removeprefix(prefix): entry["sha256"] for p, entry in entries.items() if p.startswith(prefix)}
+    if not prefix:
+        others = [MANIFEST, *(p for p in sums if p != SUMS)]
+        wanted |= {p: digest_of(bundle / p) for p in others if (bundle / p).is_file()}
+    return _read_sums(bundle / path) == wanted
+
+
+def _read_sums(path: Path) -> dict[str, str]:
+    """Digest by path, as ``sha256sum`` writes them."""
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def _overlay(bundle: Path, folder: str) -> Iterator[str]:
+    """An overlay answers to the sums inside it."""
+    root = bundle / folder
+    if root.is_symlink() or not root.is_dir():
+        return
+    present = set(walk(root))
+    if SUMS not in present:
+        yield f"missing: {folder}/{SUMS}"
+        return
+    stated = _read_sums(root / SUMS) if (root / SUMS).is_file() else {}
+    yield from (f"extra: {folder}/{path}" for path in present - {SUMS} - set(stated))
+    yield from (f"missing: {folder}/{path}" for path in set(stated) - present)
+    yield from (f"changed: {folder}/{path}" for path in present & set(stated) if not _is(root / path, stated[path]))
