@@ -59,11 +59,10 @@ def compile_to(out: Path, cluster: Cluster, secrets: Mapping[str, bytes]) -> bun
 
 def _about(cluster: Cluster) -> dict[str, Any]:
     """Head of the manifest: nothing of the clock, the machine or the secrets."""
-    text = next(lock.for_cluster(cluster)).text
     return {
         "tool": __version__,
         "cluster": cluster.name,
-        "lock": hashlib.sha256(text.encode()).hexdigest(),
+        "lock": hashlib.sha256(lock.text(cluster).encode()).hexdigest(),
         "hosts": [{"name": host.name, "role": host.role} for host in cluster.hosts],
         "steps": [asdict(step) | {"script": step.script} for step in STEPS],
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from generator.quoting import shell
@@ -22,7 +23,9 @@ _WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null",
 
 def yaml(data: Any) -> str:
     """One YAML document of plain data, insertion order kept; raises TypeError for anything but dict, list, tuple, str, int, bool, None."""
-    return "".join(_lines(data, 0))
+    lines: list[str] = []
+    _append(lines, data, 0)
+    return "".join(lines)
 
 
 def yaml_documents(documents: Iterable[Any]) -> str:
@@ -30,34 +33,33 @@ def yaml_documents(documents: Iterable[Any]) -> str:
     return "".join(f"---\n{yaml(document)}" for document in documents)
 
 
-def _lines(data: Any, depth: int) -> Iterable[str]:
+def _append(lines: list[str], data: Any, depth: int) -> None:
     pad = "  " * depth
     if isinstance(data, Mapping) and data:
         for key, value in data.items():
-            yield from _entry(f"{pad}{scalar(str(key))}:", value, depth)
+            _append_entry(lines, f"{pad}{scalar(str(key))}:", value, depth)
     elif isinstance(data, list | tuple) and data:
         for item in data:
             if isinstance(item, Mapping) and item:
-                first, *rest = _lines(item, depth + 1)
-                yield f"{pad}- {first.lstrip()}"
-                yield from rest
+                first = len(lines)
+                _append(lines, item, depth + 1)
+                lines[first] = f"{pad}- {lines[first].lstrip()}"
             else:
-                yield from _entry(f"{pad}-", item, depth)
+                _append_entry(lines, f"{pad}-", item, depth)
     else:
-        yield f"{pad}{scalar(data)}\n"
+        lines.append(f"{pad}{scalar(data)}\n")
 
 
-def _entry(head: str, value: Any, depth: int) -> Iterable[str]:
+def _append_entry(lines: list[str], head: str, value: Any, depth: int) -> None:
     if isinstance(value, str) and "\n" in value and _is_block(value):
-        yield f"{head} |\n"
-        for text in value.removesuffix("\n").split("\n"):
-            yield f"{'  ' * (depth + 1)}{text}\n" if text else "\n"
-    elif isinstance(value, Mapping | list | tuple) and value:
-        yield f"{head}\n"
+        lines.append(f"{head} |\n")
+        lines += (f"{'  ' * (depth + 1)}{text}\n" if text else "\n" for text in value.removesuffix("\n").split("\n"))
+    elif not isinstance(value, str) and isinstance(value, Mapping | list | tuple) and value:
+        lines.append(f"{head}\n")
         # A sequence in a mapping stands at the mapping's own indentation, as kubectl prints it.
-        yield from _lines(value, depth if isinstance(value, list | tuple) and not head.endswith("-") else depth + 1)
+        _append(lines, value, depth if isinstance(value, list | tuple) and not head.endswith("-") else depth + 1)
     else:
-        yield f"{head} {scalar(value)}\n"
+        lines.append(f"{head} {scalar(value)}\n")
 
 
 def _is_block(text: str) -> bool:
@@ -75,17 +77,22 @@ def _is_block(text: str) -> bool:
 
 def scalar(value: Any) -> str:
     """One YAML scalar (or an empty collection), plain where every dialect reads the same, else in double quotes."""
+    if isinstance(value, str):
+        return _quoted(value)
     if value is None or isinstance(value, bool | int):
         return json.dumps(value)
-    if isinstance(value, str):
-        if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
-            return value
-        # JSON's escapes are YAML's; but not its pairs of surrogates, so what a reader might not take is escaped as one code point.
-        text = json.dumps(value, ensure_ascii=False)
-        return text if text.isprintable() else "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in text)
     if isinstance(value, Mapping | list | tuple) and not value:
         return "{}" if isinstance(value, Mapping) else "[]"
     raise TypeError(f"{type(value).__name__} can't be emitted as YAML")
+
+
+@lru_cache(maxsize=4096)
+def _quoted(value: str) -> str:
+    if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+        return value
+    # JSON's escapes are YAML's; but not its pairs of surrogates, so what a reader might not take is escaped as one code point.
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in text)
 
 
 def compact_json(data: Any) -> str:

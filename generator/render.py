@@ -7,7 +7,7 @@ a wheel.  The text of a template file begins below its first comment, which says
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from generator import emit, quoting, resources
@@ -62,5 +62,19 @@ def _template(name: str) -> Template:
 
 
 def render(name: str, view: Mapping[str, Any]) -> str:
-    """The text of template *name* (``templates/nginx/nginx.conf.j2``) for *view*; raises on anything undefined, None or boolean."""
-    return _template(name).render(view)
+    """
+    The text of template *name* (``templates/nginx/nginx.conf.j2``) for *view*; raises on anything undefined, None or boolean.
+
+    A view of immutable values is rendered once for all hosts that have the same.
+    """
+    items = tuple(view.items())
+    try:
+        hash(items)
+    except TypeError:
+        return _template(name).render(view)
+    return _rendered(name, items)
+
+
+@lru_cache(maxsize=256)
+def _rendered(name: str, items: tuple[tuple[str, Any], ...]) -> str:
+    return _template(name).render(items)

@@ -21,6 +21,7 @@ def tree(name: str) -> Traversable:
     raise RuntimeError(f"stowage is installed without its folder {name}: install it again")
 
 
+@cache
 def text(path: str) -> str:
     """Text of the data file *path*, such as ``templates/scripts/lib.sh``; raises FileNotFoundError."""
     folder, _, rest = path.partition("/")

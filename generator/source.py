@@ -28,7 +28,8 @@ SECRETS: tuple[Path, ...] = (("loadBalancer", "keepalived", "authPass"),)
 _CONTROL = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
-_SECRET_TEXT = re.compile(r"""((?:auth[_-]?pass|password)["']?\s*:\s*)(?!\{\s*secret\b)([^\s#}{,][^#}]*)""", re.IGNORECASE)
+# To the end of the line: where the text can't be parsed, nobody knows what ends a password.
+_SECRET_TEXT = re.compile(r"""((?:auth[_-]?pass|password)["']?\s*:\s*)(?!\{\s*secret\b)(\S.*)""", re.IGNORECASE)
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 
 
@@ -207,8 +208,9 @@ class _Builder:
         if frame is not None and isinstance(frame[0], dict) and frame[2] is None:
             self.key(event, frame, value, length)
             return
-        if isinstance(value, int) and len(event.value) > MAX_DIGITS:
-            self.refuse("SRC007", f"number of {len(event.value)} digits", "quote it if it is a name", event)
+        digits = len(event.value.lstrip("-"))
+        if isinstance(value, int) and digits > MAX_DIGITS:
+            self.refuse("SRC007", f"number of {digits} digits", "quote it if it is a name", event)
             value = 0
         self.add(event, value, length)
 
@@ -268,7 +270,7 @@ def _resolve(text: str) -> Any:
         return text == "true"
     if _INTEGER.fullmatch(text):
         # A giant stays a string here; the caller refuses it by its length before anyone counts with it.
-        return int(text) if len(text) <= MAX_DIGITS else 0
+        return int(text) if len(text.lstrip("-")) <= MAX_DIGITS else 0
     return None if text in ("", "~", "null") else text
 
 

@@ -203,6 +203,7 @@ class OsFamily:
     nginx_module: str
     kubelet_defaults: str
     nginx_packages: tuple[str, ...]
+    arping_package: str
     host_packages: tuple[str, ...]
 
 
@@ -213,6 +214,7 @@ FAMILIES = {
         "/usr/lib64/nginx/modules/ngx_stream_module.so",
         "/etc/sysconfig/kubelet",
         ("nginx", "nginx-mod-stream"),
+        "iputils",
         ("iproute", "iptables", "conntrack-tools", "socat", "ethtool", "tar", "openssl", "policycoreutils-python-utils"),
     ),
     "debian": OsFamily(
@@ -221,6 +223,7 @@ FAMILIES = {
         "/usr/lib/nginx/modules/ngx_stream_module.so",
         "/etc/default/kubelet",
         ("nginx", "libnginx-mod-stream"),
+        "iputils-arping",
         ("iproute2", "iptables", "conntrack", "socat", "ethtool", "tar", "openssl"),
     ),
 }

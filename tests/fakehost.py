@@ -8,7 +8,6 @@ What a run changes stays for the next run of the same ``FakeHost``.  Killing the
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -177,6 +176,7 @@ class FakeHost:
         command, environment = self.command(*words)
         return subprocess.run(
             command,
+            check=False,
             env=environment,
             cwd="/",
             stdin=subprocess.DEVNULL,
@@ -234,7 +234,7 @@ class FakeHost:
             digest = (
                 hashlib.sha256(path.read_bytes()).hexdigest()
                 if path.is_file() and not path.is_symlink()
-                else str(os.readlink(path) if path.is_symlink() else status.st_rdev)
+                else str(path.readlink() if path.is_symlink() else status.st_rdev)
             )
             found[name] = (status.st_mode, status.st_mtime_ns, digest)
         return found

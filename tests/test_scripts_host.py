@@ -236,7 +236,7 @@ def test_a_secret_is_asked_for_twice_and_kept(host: FakeHost) -> None:
                 said += os.read(terminal, 4096).decode()
             except OSError:  # the other end is closed
                 break
-            if waiting and said.endswith((": ",)):
+            if waiting and said.count("(not shown): ") + said.count("again: ") > len(answers) - len(waiting):
                 os.write(terminal, waiting.pop(0).encode() + b"\n")
         os.close(terminal)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said

@@ -6,33 +6,21 @@ phase, and share one "cluster", a directory.  A phase named in ``stop-at`` waits
 
 from __future__ import annotations
 
+import hashlib
 import io
-import os
 import random
 import shutil
 import stat
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from fakehost import FakeHost
 
-NEEDED = ("unshare", "openssl", "etcd", "etcdctl", "ip")
-
-
-def _missing() -> str:
-    if os.geteuid() != 0:
-        return "needs root, for namespaces"
-    absent = [name for name in NEEDED if shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") is None]
-    return f"needs {', '.join(absent)}" if absent else ""
-
-
-if _missing() and os.environ.get("CI") != "true":
-    pytest.skip(_missing(), allow_module_level=True)
+pytestmark = pytest.mark.needs("root", "unshare", "ip", "openssl", "etcd", "etcdctl")
 
 PASSPHRASE = "canary of fifteen barges"
 SHARED = ["ca.crt", "ca.key", "sa.key", "sa.pub", "front-proxy-ca.crt", "front-proxy-ca.key", "etcd/ca.crt", "etcd/ca.key"]
@@ -248,15 +236,17 @@ class Kube(FakeHost):
         """Runs *script* until kubeadm is in *phase*, then kills everything at once, as a power cut does."""
         (self.fake / "stop-at").write_text(phase)
         (self.fake / "reached").unlink(missing_ok=True)
-        self.killed(script, *options, when=lambda: (self.fake / "reached").exists())
+        self.killed(script, *options, when=(self.fake / "reached").exists)
         (self.fake / "stop-at").unlink()
 
-    def killed(self, script: str, *options: str, when) -> None:
+    def killed(self, script: str, *options: str, when: Callable[[], bool]) -> None:
         command, environment = self.command("bash", str(self.path(script)), *options)
         environment |= {"STOWAGE_PASSPHRASE_FILE": str(self.cloud.phrase), "PAUSE": "0.05"}
         end = time.monotonic() + 20
         with (self.root / "output").open("w") as output:
-            process = subprocess.Popen(command, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+            process = subprocess.Popen(
+                command, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
             while not when() and process.poll() is None and time.monotonic() < end:
                 time.sleep(0.01)
             process.kill()
@@ -286,7 +276,20 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CA and what else init makes; real certificates, for step 90 reads their dates."""
     root = tmp_path_factory.mktemp("pki")
     (root / "etcd").mkdir()
-    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=kubernetes", "-days", "365"]
+    new = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=kubernetes",
+        "-days",
+        "365",
+    ]
     subprocess.run([*new, "-keyout", root / "ca.key", "-out", root / "ca.crt"], check=True, capture_output=True)
     for name in ("front-proxy-ca", "etcd/ca", "leaf"):
         shutil.copyfile(root / "ca.key", root / f"{name}.key")
@@ -316,7 +319,11 @@ def made(tmp_path_factory: pytest.TempPathFactory, pki: Path) -> Kube:
 @pytest.fixture
 def up(first: Kube, made: Kube) -> Kube:
     """The first control plane after step 50; a copy of *made*, for a test may change it."""
-    for source, target in ((made.cloud.root, first.cloud.root), (made.root / "layers", first.root / "layers"), (made.fake / "units", first.fake / "units")):
+    for source, target in (
+        (made.cloud.root, first.cloud.root),
+        (made.root / "layers", first.root / "layers"),
+        (made.fake / "units", first.fake / "units"),
+    ):
         target.mkdir(exist_ok=True)
         subprocess.run(["cp", "-a", "--", f"{source}/.", target], check=True)
     return first
@@ -349,16 +356,32 @@ def test_init(first: Kube) -> None:
     ok(up.do("50-init.sh"))
     assert up.cloud.nodes() == ["master-1"]
     calls = (up.fake / "argv").read_text()
-    assert "kubeadm init --config=" in calls and "--skip-token-print" in calls
+    assert "kubeadm init --config=" in calls
+    assert "--skip-token-print" in calls
     assert up.states()["kubelet.service"] == {"active"}
     for name in ("control-plane", "worker"):
         assert stat.S_IMODE(up.handoff(name).stat().st_mode) == 0o600
     with tarfile.open(up.handoff("worker")) as archive:
         assert sorted(archive.getnames()) == ["SHA256SUMS", "stowage-discovery.conf"]
         text = archive.extractfile("stowage-discovery.conf").read().decode()
-        assert "server: https://backend:16443" in text and "PRIVATE" not in text
+        assert "server: https://backend:16443" in text
+        assert "PRIVATE" not in text
     plain = subprocess.run(
-        ["openssl", "enc", "-d", "-aes-256-cbc", "-pbkdf2", "-iter", "600000", "-pass", f"file:{up.cloud.phrase}", "-in", up.handoff("control-plane")], capture_output=True, check=True
+        [
+            "openssl",
+            "enc",
+            "-d",
+            "-aes-256-cbc",
+            "-pbkdf2",
+            "-iter",
+            "600000",
+            "-pass",
+            f"file:{up.cloud.phrase}",
+            "-in",
+            up.handoff("control-plane"),
+        ],
+        capture_output=True,
+        check=True,
     ).stdout
     with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
         assert sorted(archive.getnames()) == sorted(["SHA256SUMS", "stowage-discovery.conf", *(f"pki/{name}" for name in SHARED)])
@@ -383,8 +406,10 @@ def test_init_killed(first: Kube, phase: str) -> None:
         first.killed_at("reset-half", "50-init.sh")
     assert "master-1 is up" not in ok(first.do("50-init.sh"))
     assert first.reset_was()
-    assert first.cloud.nodes() == ["master-1"] and first.handoff("worker").exists()
-    assert "nothing to change" in ok(first.do("50-init.sh")) and not first.reset_was()
+    assert first.cloud.nodes() == ["master-1"]
+    assert first.handoff("worker").exists()
+    assert "nothing to change" in ok(first.do("50-init.sh"))
+    assert not first.reset_was()
 
 
 def test_init_whose_etcd_has_members_is_not_reset(first: Kube) -> None:
@@ -400,13 +425,17 @@ def test_init_killed_in_the_handoff(first: Kube) -> None:
     first.killed("50-init.sh", when=lambda: first.file("/var/lib/stowage/example/handoff/.control-plane.handoff").exists())
     assert not first.file("/var/lib/stowage/example/handoff/token-id").exists()
     ok(first.do("50-init.sh"))
-    assert not first.reset_was() and first.handoff("control-plane").exists()
+    assert not first.reset_was()
+    assert first.handoff("control-plane").exists()
 
 
 def test_a_kubeadm_that_outlives_its_script_keeps_the_lock(first: Kube) -> None:
     (first.fake / "stop-at").write_text("certs")
-    text = 'bash "$0" & for i in {1..200}; do [[ ! -e $FAKE/reached ]] || break; sleep 0.05; done; kill -9 $!; rm "$FAKE/stop-at"; bash "$0"'
-    assert "another Stowage script is running" in ok(first.sh("bash", "-c", text, str(first.path("50-init.sh"))), 1)
+    phrase = f"STOWAGE_PASSPHRASE_FILE={first.cloud.phrase}"
+    text = (
+        'bash "$0" & for i in {1..200}; do [[ ! -e $FAKE/reached ]] || break; sleep 0.05; done; kill -9 $!; rm "$FAKE/stop-at"; bash "$0"'
+    )
+    assert "another Stowage script is running" in ok(first.sh("env", phrase, "bash", "-c", text, str(first.path("50-init.sh"))), 1)
     assert not first.reset_was()
 
 
@@ -422,16 +451,27 @@ def test_init_refuses(first: Kube) -> None:
 def test_a_short_passphrase_makes_nothing(first: Kube) -> None:
     first.cloud.phrase.write_text("short\n")
     assert "shorter than 12" in ok(first.do("50-init.sh"), 1)
-    assert not first.cloud.tokens() and not first.handoff("worker").exists()
+    assert not first.cloud.tokens()
+    assert not first.handoff("worker").exists()
     first.cloud.phrase.write_text(PASSPHRASE)
     ok(first.do("50-init.sh"))
     assert not first.reset_was()
 
 
 def test_one_control_plane_alone_needs_no_passphrase(cloud: Cloud) -> None:
-    alone = cloud.host("master-1", 25, CONTROL_PLANES="master-1=192.0.2.25", ENDPOINT="", VIPS="", SERVER="192.0.2.25:6443", LB="", WORKERS="node-1=192.0.2.28")
+    alone = cloud.host(
+        "master-1",
+        25,
+        CONTROL_PLANES="master-1=192.0.2.25",
+        ENDPOINT="",
+        VIPS="",
+        SERVER="192.0.2.25:6443",
+        LB="",
+        WORKERS="node-1=192.0.2.28",
+    )
     assert "step 65" in ok(alone.do("50-init.sh", passphrase=False))
-    assert alone.handoff("worker").exists() and not alone.handoff("control-plane").exists()
+    assert alone.handoff("worker").exists()
+    assert not alone.handoff("control-plane").exists()
 
 
 # --- 60 --------------------------------------------------------------------------------------------------------------
@@ -440,20 +480,24 @@ def test_one_control_plane_alone_needs_no_passphrase(cloud: Cloud) -> None:
 def test_join(up: Kube) -> None:
     second = up.cloud.host("master-2", 126)
     waits = ok(second.do("60-join.sh"), 3)
-    assert "waits for: the handoff from master-1" in waits and "control-plane.handoff" in waits
+    assert "waits for: the handoff from master-1" in waits
+    assert "control-plane.handoff" in waits
     second.take(up, "control-plane")
     second.watch()
     assert "would" in ok(second.do("60-join.sh", "--plan", passphrase=False))
     ok(second.do("60-join.sh"))
     assert up.cloud.members()[1] == "master-2 192.0.2.126 false"
-    assert not second.handoff("control-plane").exists() and not second.there("/etc/kubernetes/stowage-discovery.conf")
+    assert not second.handoff("control-plane").exists()
+    assert not second.there("/etc/kubernetes/stowage-discovery.conf")
     modes = {name: stat.S_IMODE(second.file(f"/etc/kubernetes/pki/{name}").stat().st_mode) for name in SHARED}
     assert modes == {name: 0o600 if name.endswith(".key") else 0o644 for name in SHARED}
     no_secret_seen(up, second)
     second.take(up, "control-plane")  # a later handoff, made here: not ours to remove
     before = second.snapshot()
     assert "nothing to change" in ok(second.do("60-join.sh"))
-    assert second.snapshot() == before and second.handoff("control-plane").exists() and not second.reset_was()
+    assert second.snapshot() == before
+    assert second.handoff("control-plane").exists()
+    assert not second.reset_was()
 
 
 @pytest.mark.parametrize("phase", ["preflight", "etcd", "learner", "last"])
@@ -530,7 +574,12 @@ def test_bad_archives_change_nothing(up: Kube) -> None:
     with tarfile.open(node.handoff("worker")) as archive:
         conf, total = (archive.extractfile(name).read().decode() for name in ("stowage-discovery.conf", "SHA256SUMS"))
     name = "stowage-discovery.conf"
-    for files in ({name: conf, "SHA256SUMS": total, "__etc/cron.d/x": "x"}, {name: "-> /etc/shadow", "SHA256SUMS": total}, {name: conf + "#", "SHA256SUMS": total}, {name: conf}):
+    for files in (
+        {name: conf, "SHA256SUMS": total, "__etc/cron.d/x": "x"},
+        {name: "-> /etc/shadow", "SHA256SUMS": total},
+        {name: conf + "#", "SHA256SUMS": total},
+        {name: conf},
+    ):
         forged(node.handoff("worker"), **files)
         assert "not as it was made" in ok(node.do("65-join.sh"), 1)
     node.handoff("worker").write_bytes(good)
@@ -542,7 +591,8 @@ def test_bad_archives_change_nothing(up: Kube) -> None:
     assert "token" in ok(node.do("65-join.sh"), 1)
     for host in (second, node):
         assert not [path for path in host.snapshot() if "/etc/kubernetes/" in path and "patches" not in path]
-        assert not host.reset_was() and "kubeadm join" not in (host.fake / "argv").read_text()
+        assert not host.reset_was()
+        assert "kubeadm join" not in (host.fake / "argv").read_text()
 
 
 # --- 65 --------------------------------------------------------------------------------------------------------------
@@ -554,7 +604,9 @@ def test_worker(up: Kube) -> None:
     node.take(up, "worker")
     node.watch()
     ok(node.do("65-join.sh", passphrase=False))
-    assert "node-1" in up.cloud.nodes() and not node.handoff("worker").exists() and not node.there("/etc/kubernetes/stowage-discovery.conf")
+    assert "node-1" in up.cloud.nodes()
+    assert not node.handoff("worker").exists()
+    assert not node.there("/etc/kubernetes/stowage-discovery.conf")
     assert not list(node.file("/etc/kubernetes/pki").rglob("*.key"))
     assert "nothing to change" in ok(node.do("65-join.sh"))
     no_secret_seen(up, node)
@@ -566,7 +618,9 @@ def test_worker_killed(up: Kube, phase: str) -> None:
     node.take(up, "worker")
     node.killed_at(phase, "65-join.sh")
     ok(node.do("65-join.sh"))
-    assert node.reset_was() and "node-1" in up.cloud.nodes() and not node.handoff("worker").exists()
+    assert node.reset_was()
+    assert "node-1" in up.cloud.nodes()
+    assert not node.handoff("worker").exists()
     assert "nothing to change" in ok(node.do("65-join.sh"))
 
 
@@ -575,7 +629,8 @@ def test_a_worker_of_another_cluster_is_left_alone(up: Kube) -> None:
     node.take(up, "worker")
     node.put("/etc/kubernetes/pki/ca.crt", "another CA")
     assert "ops/reset.sh" in ok(node.do("65-join.sh"), 1)
-    assert node.file("/etc/kubernetes/pki/ca.crt").read_text() == "another CA" and not node.reset_was()
+    assert node.file("/etc/kubernetes/pki/ca.crt").read_text() == "another CA"
+    assert not node.reset_was()
 
 
 # --- 70, with a real etcd --------------------------------------------------------------------------------------------
@@ -644,7 +699,12 @@ def test_etcd(cloud: Cloud) -> None:
     (host.fake / "real-etcd").touch()
     (cloud.root / "api" / "192.0.2.25").touch()
     host.put("/etc/kubernetes/admin.conf", "server: https://backend:16443\n")
-    text = MANIFEST.replace("https://", "http://").replace("ADDRESS", "192.0.2.25").replace("DATA", "/var/lib/stacked-etcd").replace("HOST", "master-1")
+    text = (
+        MANIFEST.replace("https://", "http://")
+        .replace("ADDRESS", "192.0.2.25")
+        .replace("DATA", "/var/lib/stacked-etcd")
+        .replace("HOST", "master-1")
+    )
     extra = "    - --listen-client-urls=http://127.0.0.1:2379,http://192.0.2.25:2379\n    - --listen-peer-urls=http://192.0.2.25:2380\n"
     extra += "    - --initial-advertise-peer-urls=http://192.0.2.25:2380\n    - --initial-cluster-state=existing\n"
     (host.fake / "manifest").write_text(text.replace("STATE", extra))
@@ -653,7 +713,9 @@ def test_etcd(cloud: Cloud) -> None:
     script = host.bundle / "scripts" / "70-etcd.sh"
     script.write_text(script.read_text().replace("BEFORE_SECONDS=30", "BEFORE_SECONDS=1"))
     host.row("/etc/kubernetes/patches-upgrade/etcd.json", "[]\n", step="70")
-    done = host.sh("env", f"ALL={ALL}", "DATA=/var/lib/stacked-etcd", f"SCRIPT={script}", f"BUNDLE={host.bundle}", "bash", "-c", ETCD, timeout=60)
+    done = host.sh(
+        "env", f"ALL={ALL}", "DATA=/var/lib/stacked-etcd", f"SCRIPT={script}", f"BUNDLE={host.bundle}", "bash", "-c", ETCD, timeout=60
+    )
     parts = {part.split()[0]: part for part in done.stdout.split("=== ")[1:]}
     sums = {name: part.split()[2] for name, part in parts.items()}
     status = {name: int(part.split()[1]) for name, part in parts.items()}
@@ -663,10 +725,14 @@ def test_etcd(cloud: Cloud) -> None:
     assert {name: status[name] for name in expected} == expected, done.stdout
     assert sums["before"] == sums["plan"] == sums["rollback"] == sums["bad"]
     assert sums["again"] == sums["killed"] == sums["rerun"] != sums["before"]
-    assert f"+    - --initial-cluster={ALL}" in parts["plan"] and "-    - --initial-cluster-state=existing" in parts["plan"]
-    assert "waiting for etcd running with the flags" in parts["rerun"] and "etcd.json" in parts["killed"]
+    assert f"+    - --initial-cluster={ALL}" in parts["plan"]
+    assert "-    - --initial-cluster-state=existing" in parts["plan"]
+    assert "waiting for etcd running with the flags" in parts["rerun"]
+    assert "etcd.json" in parts["killed"]
     assert "nothing to change" in parts["again"]
-    assert status["snapshot"] == 0 and "\n600\n" in parts["snapshot"] and ".stowage-snapshot" not in parts["again"]
+    assert status["snapshot"] == 0
+    assert "\n600\n" in parts["snapshot"]
+    assert ".stowage-snapshot" not in parts["again"]
     assert "the old manifest is back" in parts["bad"]
     assert "etcd.yaml.bak is a second manifest" in parts["backup"]
     assert "waits for: etcd (the member at http://192.0.2.128:2380 has not started)" in parts["learner"]
@@ -681,7 +747,12 @@ def test_etcd_refuses_a_manifest_that_it_does_not_know(up: Kube) -> None:
     up.seal()
     manifest = up.file("/etc/kubernetes/manifests/etcd.yaml")
     good = manifest.read_text()
-    for bad in (good.replace("--name=master-1", "--name=master-9"), good.replace("    - --snap", "    - '--snap"), good + "  - command:\n    - etcd\n", good.replace("--data-dir", "--dir")):
+    for bad in (
+        good.replace("--name=master-1", "--name=master-9"),
+        good.replace("    - --snap", "    - '--snap"),
+        good + "  - command:\n    - etcd\n",
+        good.replace("--data-dir", "--dir"),
+    ):
         manifest.write_text(bad)
         assert "does not look as kubeadm writes it" in ok(up.do("70-etcd.sh"), 1)
         assert manifest.read_text() == bad
@@ -695,7 +766,7 @@ def network(host: Kube) -> None:
     (host.bundle / "payload" / "manifests").mkdir(parents=True)
     (host.bundle / "manifests" / "20-flannel.yaml").write_text("kind: DaemonSet\n")
     text = "kind: CustomResourceDefinition\n"
-    rows = f"server-side\tpayload/manifests/crds.yaml\t{__import__('hashlib').sha256(text.encode()).hexdigest()}\t--for=condition=Established crd --all\n"
+    rows = f"server-side\tpayload/manifests/crds.yaml\t{hashlib.sha256(text.encode()).hexdigest()}\t--for=condition=Established crd --all\n"
     (host.bundle / "manifests" / "order.tsv").write_text(rows + "create\tmanifests/20-flannel.yaml\t-\t-\n")
     host.seal()
 
@@ -715,7 +786,8 @@ def test_network(up: Kube) -> None:
     for name in ("master-2", "master-3", "node-1", "node-2"):
         (up.cloud.root / "nodes" / name).touch()
     assert "1 changed" in ok(up.do("80-network.sh"))
-    assert not up.handoff("worker").exists() and not up.cloud.tokens()
+    assert not up.handoff("worker").exists()
+    assert not up.cloud.tokens()
     assert "no handoff is needed" in ok(up.do("50-init.sh"))  # and step 50 makes no new ones
 
 
@@ -744,7 +816,9 @@ def whole(up: Kube) -> None:
     for path in up.handoff("worker").parent.iterdir():
         path.unlink()
     before = up.root / "layers" / "before.sh"
-    before.write_text("python3 -m http.server -b 192.0.2.31 16443 >/dev/null 2>&1 & python3 -m http.server -b 127.0.0.1 16444 >/dev/null 2>&1 & sleep 0.5\n")
+    before.write_text(
+        "python3 -m http.server -b 192.0.2.31 16443 >/dev/null 2>&1 & python3 -m http.server -b 127.0.0.1 16444 >/dev/null 2>&1 & sleep 0.5\n"
+    )
 
 
 def test_verify(up: Kube) -> None:
@@ -772,7 +846,22 @@ def test_verify_names_certificates_that_end(up: Kube) -> None:
     up.environment["LB_HOSTS"] = ""
     whole(up)
     up.seal()
-    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=x", "-days", "20", "-keyout", "/dev/null"]
+    new = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=x",
+        "-days",
+        "20",
+        "-keyout",
+        "/dev/null",
+    ]
     subprocess.run([*new, "-out", up.file("/etc/kubernetes/pki/apiserver.crt")], check=True, capture_output=True)
     assert "/etc/kubernetes/pki/apiserver.crt: notAfter=" in ok(up.do("90-verify.sh"), 1)
 
@@ -788,7 +877,8 @@ def test_reset(up: Kube) -> None:
     (up.cloud.root / "ill").unlink()
     assert not second.reset_was()
     ok(second.do("ops/reset.sh", "--yes", "master-2", "--all"))
-    assert len(up.cloud.members()) == 1 and not list(second.file("/var/lib/stowage/example/state").iterdir())
+    assert len(up.cloud.members()) == 1
+    assert not list(second.file("/var/lib/stowage/example/state").iterdir())
     assert "last member" in ok(up.do("ops/reset.sh", "--yes", "master-1"), 1)
     ok(up.do("ops/reset.sh", "--yes", "master-1", "--last"))
     (up.cloud.root / "nodes" / "master-1").unlink()
@@ -800,7 +890,8 @@ def test_remove_member(up: Kube) -> None:
     with (up.cloud.root / "members").open("a") as members:
         members.write("master-3 192.0.2.127 false\n")
     ok(up.do("ops/remove-member.sh", "master-3"))
-    assert len(up.cloud.members()) == 1 and up.cloud.nodes() == ["master-1"]
+    assert len(up.cloud.members()) == 1
+    assert up.cloud.nodes() == ["master-1"]
     assert "nothing to change" in ok(up.do("ops/remove-member.sh", "master-3"))
 
 
@@ -809,22 +900,41 @@ def test_handoff_again(up: Kube) -> None:
     ok(up.do("ops/handoff.sh"))
     assert len(up.cloud.tokens()) == 2
     ok(up.do("ops/handoff.sh", "--remove"))
-    assert up.cloud.tokens() == old and not up.handoff("control-plane").exists()
+    assert up.cloud.tokens() == old
+    assert not up.handoff("control-plane").exists()
     assert "nothing to change" in ok(up.do("ops/handoff.sh", "--remove"))
 
 
-SCRIPTS = ["50-init.sh", "60-join.sh", "65-join.sh", "70-etcd.sh", "80-network.sh", "90-verify.sh", "ops/handoff.sh", "ops/reset.sh", "ops/remove-member.sh", "ops/etcd-snapshot.sh"]
+SCRIPTS = [
+    "50-init.sh",
+    "60-join.sh",
+    "65-join.sh",
+    "70-etcd.sh",
+    "80-network.sh",
+    "90-verify.sh",
+    "ops/handoff.sh",
+    "ops/reset.sh",
+    "ops/remove-member.sh",
+    "ops/etcd-snapshot.sh",
+]
 
 
 def test_help_and_plan(cloud: Cloud) -> None:
     first, second, node = cloud.host("master-1", 25), cloud.host("master-2", 126), cloud.host("node-1", 28)
     (first.bundle / "etcd").mkdir()
     for script in SCRIPTS:
-        text = ok(subprocess.run(["bash", str(first.path(script)), "--help"], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}, check=False))
-        assert "usage: bash " in text and len(text.splitlines()) > 5
+        text = ok(
+            subprocess.run(
+                ["bash", str(first.path(script)), "--help"], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}, check=False
+            )
+        )
+        assert "usage: bash " in text
+        assert len(text.splitlines()) > 5
     for host, script in ((first, "50"), (second, "60"), (node, "65"), (first, "70"), (first, "80"), (first, "90"), (node, "90")):
         name = next(path.name for path in (host.bundle / "scripts").glob(f"{script}-*"))
         assert "plan: " in ok(host.do(name, "--plan"))
     assert "would kubeadm reset" in ok(first.do("ops/reset.sh", "--plan"))
     for host in (first, second, node):
-        assert not host.snapshot() and not host.file("/var/lib/stowage").exists() and not host.calls()
+        assert not host.snapshot()
+        assert not host.file("/var/lib/stowage").exists()
+        assert not host.calls()

@@ -299,10 +299,8 @@ class Lab:
 @pytest.fixture
 def lab(tmp_path, certificate):
     need("nginx", "curl", "bash")
-    if (
-        not any(Path(one).exists() for one in STREAM_MODULES)
-        and "--with-stream " not in subprocess.run(["nginx", "-V"], capture_output=True, text=True).stderr
-    ):
+    built = subprocess.run(["nginx", "-V"], capture_output=True, text=True, check=True).stderr
+    if not any(Path(one).exists() for one in STREAM_MODULES) and "--with-stream " not in built:
         need("nginx with its stream module")
     one = Lab(tmp_path, certificate)
     yield one
@@ -315,7 +313,8 @@ def test_every_kind_of_failure_and_no_other(lab):
     lab.up(ready.address, unauthorized.address, failing.address, hung.address, refused.address, stopped)
     unauthorized.status = 401
     lab.rounds()
-    assert lab.down() == set() and lab.calls("reload") == [], "nothing changed, so nothing is reloaded"
+    assert lab.down() == set()
+    assert lab.calls("reload") == [], "nothing changed, so nothing is reloaded"
     assert lab.live.read_bytes() == lab.seed.read_bytes()
     failing.status, hung.hung = 500, True
     refused.refuse()
@@ -490,7 +489,8 @@ def test_a_stopped_unit_is_left_alone(lab):
     os.killpg(lab.nginx.pid, signal.SIGKILL)
     lab.nginx.wait(5)
     lab.rounds(5)
-    assert lab.calls("reload") == [] and lab.nginx.poll() is not None, "it starts nothing"
+    assert lab.calls("reload") == []
+    assert lab.nginx.poll() is not None, "it starts nothing"
     lab.run_nginx()
     until(lambda: lab.calls("reload"), "what was owed is done when it runs again")
     lab.rounds(5)
@@ -523,7 +523,7 @@ def test_a_full_backlog_counts_as_hanging(lab):
             one.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 one.connect(("127.0.0.1", lab.check))
-        lab.watch()
+        lab.watch(TIMEOUT="0.2")
         until(lambda: lab.calls("kill"), "it is seen to hang")
     assert len(children(lab.watcher.pid)) <= 2
 
@@ -564,7 +564,7 @@ def test_live_heals(lab, harm):
 def test_a_clean_stop_puts_all_servers_back_in(lab):
     good, bad = lab.api(2)
     lab.up(good.address, bad.address)
-    bad.hung = True
+    bad.status = 500
     until(lambda: lab.down() == {bad.address} and lab.calls("reload"), "it is out")
     lab.watcher.terminate()
     assert lab.watcher.wait(5) == 0
@@ -600,14 +600,14 @@ def test_it_leaks_nothing(lab):
 
     def held() -> tuple[int, int]:
         status = Path(f"/proc/{pid}/status").read_text()
-        return len(os.listdir(f"/proc/{pid}/fd")), int(re.search(r"VmRSS:\s+(\d+)", status)[1])
+        return len(list(Path(f"/proc/{pid}/fd").iterdir())), int(re.search(r"VmRSS:\s+(\d+)", status)[1])
 
     _, memory = held()
-    lab.rounds(40)
+    lab.rounds(30)
     for _ in range(20):
         time.sleep(0.02)
         files, now = held()
-        assert files <= 12
+        assert files <= 12  # three streams, the script, the nap, two probes and what a pipe takes while it is made
         assert now < memory + 1024
         assert len(children(pid)) <= 3, "a probe, a check and one that ends just now"
 
@@ -645,7 +645,7 @@ def test_a_wrong_setting_is_refused(lab, name, value):
 def test_shell_is_clean(script):
     need("shellcheck", "bash")
     for command in (["bash", "-n"], ["shellcheck", "-x"]):
-        result = subprocess.run([*command, TEMPLATES / script], capture_output=True, text=True, timeout=60)
+        result = subprocess.run([*command, TEMPLATES / script], check=False, capture_output=True, text=True, timeout=60)
         assert (result.returncode, result.stdout + result.stderr) == (0, "")
     text = (TEMPLATES / script).read_text()
     assert len(text.splitlines()) < 250
@@ -661,7 +661,7 @@ def test_the_unit_is_valid(tmp_path):
     copy = tmp_path / "stowage-watcher.service"
     copy.write_text(unit.replace("/usr/libexec/stowage/nginx-watcher", str(program)))
     assert copy.read_text() != unit
-    result = subprocess.run(["systemd-analyze", "verify", "--man=no", copy], capture_output=True, text=True, timeout=60)
+    result = subprocess.run(["systemd-analyze", "verify", "--man=no", copy], check=False, capture_output=True, text=True, timeout=60)
     mine = [line for line in result.stderr.splitlines() if "stowage" in line]
     assert (result.returncode, mine) == (0, [])  # it returns 0 for a wrong value, so stderr counts
 
@@ -676,6 +676,7 @@ def test_tmpfiles_lays_live_once(tmp_path):
             live.write_text(content)
         result = subprocess.run(
             ["systemd-tmpfiles", "--create", f"--root={tmp_path}", TEMPLATES / "nginx" / "tmpfiles.conf"],
+            check=False,
             capture_output=True,
             text=True,
             timeout=30,

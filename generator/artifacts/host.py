@@ -45,7 +45,7 @@ def for_host(cluster: Cluster, host: Host) -> Iterator[File]:
         yield File(rootfs(NETWORK_MANAGER), text, ("cluster.cni",), NETWORK_MANAGER, 20, "NetworkManager.service")
 
 
-def _modules(cluster: Cluster, host: Host) -> list[str]:
+def _modules(cluster: Cluster, host: Host) -> tuple[str, ...]:
     modules = ["overlay", "br_netfilter"] if host.runs_kubernetes else []
     proxies = host.runs_kubernetes and cluster.proxy_mode == "ipvs"
     balances = cluster.ipvs is not None and host.name in cluster.load_balancer_names
@@ -53,10 +53,10 @@ def _modules(cluster: Cluster, host: Host) -> list[str]:
         modules += ["ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "ip_vs_lc", "ip_vs_wlc", "nf_conntrack"]
     if host.runs_kubernetes and cluster.proxy_mode == "nftables":
         modules += ["nf_tables"]
-    return modules
+    return tuple(modules)
 
 
-def _settings(cluster: Cluster, host: Host) -> list[tuple[str, str]]:
+def _settings(cluster: Cluster, host: Host) -> tuple[tuple[str, str], ...]:
     settings: dict[str, str] = {}
     if host.runs_kubernetes:
         if 4 in cluster.ip_versions:
@@ -67,7 +67,7 @@ def _settings(cluster: Cluster, host: Host) -> list[tuple[str, str]]:
         settings["net.ipv4.ip_local_reserved_ports"] = "30000-32767"
         if dict(host.settings.kubelet).get("protectKernelDefaults"):
             settings |= dict(_PROTECTED)
-    return sorted((settings | dict(host.settings.sysctl)).items())
+    return tuple(sorted((settings | dict(host.settings.sysctl)).items()))
 
 
 def _time(cluster: Cluster, host: Host) -> File:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from generator import emit
 from generator.artifacts import File
@@ -12,8 +13,14 @@ _HEADER = "# stowage, cluster {name}: the inventory with every default written o
 
 
 def for_cluster(cluster: Cluster) -> Iterator[File]:
-    """The lock; what the tool chose by a table (a Calico release) is pinned in it too."""
+    """The lock."""
+    yield File("inventory.lock.yaml", text(cluster), ("version", "cluster", "hosts"))
+
+
+@lru_cache(maxsize=1)
+def text(cluster: Cluster) -> str:
+    """Its text, also digested for the manifest; what the tool chose by a table (a Calico release) is pinned in it too."""
     data = dict(cluster.lock)
     if isinstance(cluster.cni, Calico):
         data["cluster"] = data["cluster"] | {"cni": data["cluster"]["cni"] | {"version": cluster.cni.version}}
-    yield File("inventory.lock.yaml", _HEADER.format(name=cluster.name) + emit.yaml(data), ("version", "cluster", "hosts"))
+    return _HEADER.format(name=cluster.name) + emit.yaml(data)

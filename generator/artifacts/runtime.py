@@ -7,6 +7,7 @@ Docker's ``daemon.json``.  The runtime's own default sandbox image is seldom the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 from generator import emit
 from generator.artifacts import File, rootfs
@@ -21,11 +22,15 @@ def for_host(cluster: Cluster, host: Host) -> Iterator[File]:
     """The runtime's files where a kubelet runs; nothing on a dedicated load balancer."""
     if not host.runs_kubernetes:
         return
-    crictl = {"runtime-endpoint": cluster.cri_socket, "image-endpoint": cluster.cri_socket, "timeout": 10}
-    yield File(rootfs(CRICTL), emit.yaml(crictl), ("cluster.containerRuntime",), CRICTL, 20)
+    yield File(rootfs(CRICTL), _crictl(cluster.cri_socket), ("cluster.containerRuntime",), CRICTL, 20)
     yield from {"containerd": _containerd, "cri-dockerd": _docker, "cri-o": _crio}[cluster.runtime](cluster, host)
     if host.settings.proxy is not None:
         yield from _proxies(cluster, host)
+
+
+@cache
+def _crictl(socket: str) -> str:
+    return emit.yaml({"runtime-endpoint": socket, "image-endpoint": socket, "timeout": 10})
 
 
 def _containerd(cluster: Cluster, host: Host) -> Iterator[File]:

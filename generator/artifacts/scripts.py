@@ -147,7 +147,9 @@ def packages(cluster: Cluster, host: Host) -> tuple[str, ...]:
     family = host.family
     names: list[str] = []
     if host.name in cluster.load_balancer_names:
-        names += [*family.nginx_packages, "keepalived", "curl"] if cluster.nginx else ["keepalived", "ipvsadm"]
+        names += [*family.nginx_packages, "curl"] if cluster.nginx else ["ipvsadm"]
+        # arping sees a second holder of the VIP, which the neighbour table can't.
+        names += ["keepalived", family.arping_package]
         if cluster.nginx and cluster.nginx.stream_module == "builtin":
             names = [name for name in names if "mod" not in name]
     if host.runs_kubernetes:

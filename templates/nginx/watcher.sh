@@ -201,7 +201,8 @@ apply() {
     fi
     settled test "nginx -t passes again"
     control reload ${ending:+--no-block} "$UNIT" || { complain reload "could not reload $UNIT"; return 0; }
-    reload_owed='' said=()
+    reload_owed=''
+    unset 'said[live]' 'said[reload]'
     say "reloaded nginx: ${#servers[@]} API servers, $taken_out of them out"
 }
 

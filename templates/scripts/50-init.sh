@@ -49,6 +49,7 @@ step_do() {
 }
 
 init() {
+  if [[ ! $PLAN && $(handoff_names) == *control-plane* ]]; then passphrase twice; fi # while somebody is there to type
   if marked 50-started; then act "reset a kubeadm init that did not finish" reset_alone; fi
   lay
   reload_changed

@@ -188,7 +188,7 @@ handoff_write() {
   local names name token
   names=$(handoff_names)
   private
-  if [[ $names == *control-plane* ]]; then passphrase twice; fi
+  if [[ $names == *control-plane* ]]; then [[ ${PASSPHRASE-} ]] || passphrase twice; fi
   token=$(kubeadm token create "--kubeconfig=$ADMIN_CONF" --ttl=24h --description=stowage-handoff)
   [[ $token =~ ^[a-z0-9]{6}\.[a-z0-9]{16}$ ]] || die "kubeadm token create gave no token" "kubeadm token create; see what it says"
   for name in "${SHARED_PKI[@]}"; do (umask 077 && cat -- "$KUBE/$name" >"$PRIVATE/$name"); done
