@@ -5,6 +5,7 @@ Everything but click is imported where it is used: ``stowage --help`` is instant
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterable
@@ -38,15 +39,31 @@ class Stop(click.ClickException):
 
 
 def main() -> NoReturn:
-    """Run the command line; whatever is not ours becomes one line and exit status 2, with the traceback only for STOWAGE_DEBUG."""
+    """Run the command line; whatever goes wrong is one line and exit status 2, with the traceback only for STOWAGE_DEBUG."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names and values are any text; a terminal's encoding may not have it.
+            stream.reconfigure(errors="backslashreplace")
+    status: str | int | None = 2
     try:
-        stowage(prog_name="stowage")
+        status = stowage.main(prog_name="stowage", standalone_mode=False) or 0
+    except SystemExit as end:
+        # Who read our output has gone: click ends that with 1, which says findings.
+        status = 2 if isinstance(end.__context__, BrokenPipeError) else end.code
+    except click.ClickException as error:
+        error.show()
+    except click.Abort:
+        Stop("interrupted; bundles that were there are whole").show()
+    except OSError as error:
+        Stop(f"{error.filename or 'standard output'}: {error.strerror}").show()
     except Exception as error:
         if os.environ.get("STOWAGE_DEBUG"):
             raise
-        click.echo(f"stowage: internal error: {type(error).__name__}: {error}", err=True)
-        click.echo("   help: please report it, with the output of the same command under STOWAGE_DEBUG=1", err=True)
-    sys.exit(2)
+        Stop(
+            f"internal error: {type(error).__name__}: {error}",
+            "please report it, with the output of the same command under STOWAGE_DEBUG=1",
+        ).show()
+    sys.exit(status)
 
 
 @click.group(context_settings=_CONTEXT)
@@ -78,18 +95,27 @@ def _colored(context: click.Context, stream: Any) -> bool:
     wanted: bool | None = context.obj["color"]
     if wanted is not None:
         return wanted
-    return "NO_COLOR" not in os.environ and stream.isatty()
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return not plain and stream is not None and stream.isatty()
+
+
+def _say(context: click.Context, text: str, *, err: bool = False) -> None:
+    """Print what is no finding."""
+    if not context.obj["quiet"]:
+        click.echo(text, err=err)
 
 
 def _check_all(paths: Iterable[Path]) -> list[Checked]:
     from generator import compiler
+    from generator.source import MAX_BYTES
 
     checked = []
     for path in paths:
         try:
-            raw = path.read_bytes()
+            with path.open("rb") as file:
+                raw = file.read(MAX_BYTES + 1)
         except OSError as error:
-            raise Stop(f"{path}: {error.strerror}", "name an inventory file") from None
+            raise Stop(f"{path}: {error.strerror}", "name an inventory file, such as inventories/example.yaml") from None
         checked.append(compiler.check(str(path), raw))
     return checked
 
@@ -99,7 +125,9 @@ def _check_all(paths: Iterable[Path]) -> list[Checked]:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), default="out", show_default=True, help="Where bundles go."
 )
-@click.option("--secrets", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Directory with one file a secret, 0700.")
+@click.option(
+    "--secrets", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Directory with one file a secret, mode 0700."
+)
 @_strict
 @click.pass_context
 def bundle(context: click.Context, inventories: tuple[Path, ...], output: Path, secrets: Path | None, *, strict: bool) -> None:
@@ -108,7 +136,11 @@ def bundle(context: click.Context, inventories: tuple[Path, ...], output: Path, 
 
     With an error anywhere nothing is written. A bundle is swapped in whole, and a file that is right already is not touched.
     --secrets fills the overlay that git ignores (hosts/*/secrets/); the committed bytes stay the same.
-    """
+
+    \b
+    stowage bundle inventories/*.yaml                     write out/<cluster>/ for each
+    stowage bundle mine.yaml --secrets ~/secrets/mine     and the VRRP password, from ~/secrets/mine/vrrp
+    """  # noqa: D301
     from generator import compiler, report
     from generator.bundle import BundleError
 
@@ -116,25 +148,20 @@ def bundle(context: click.Context, inventories: tuple[Path, ...], output: Path, 
     findings = report.render("text", checked, color=_colored(context, sys.stderr))
     click.echo(findings, nl=False, err=True, color=_colored(context, sys.stderr))
     if any(one.refused(strict=strict) for one in checked):
-        click.echo("nothing was written", err=True)
+        _say(context, "nothing was written", err=True)
         context.exit(1)
     _refuse_twins(checked)
-    known = _read_secrets(secrets) if secrets else {}
-    for number, one in enumerate(checked, 1):
+    known = [_read_secrets(secrets, one) for one in checked]
+    for number, one in enumerate(checked):
         assert one.cluster is not None
-        _progress(number, len(checked), one.cluster.name)
+        if len(checked) > 1 and sys.stderr is not None and sys.stderr.isatty():
+            _say(context, f"[{number + 1}/{len(checked)}] {one.cluster.name}", err=True)
         try:
-            written = compiler.compile_to(output, one.cluster, known)
+            written = compiler.compile_to(output, one.cluster, known[number])
         except BundleError as error:
             raise Stop(str(error), error.remedy) from None
-        if not context.obj["quiet"]:
-            what = f"{written.added} new, {written.changed} changed, {written.removed} removed" if written.touched else "unchanged"
-            click.echo(f"{written.path}: {written.files} files for {len(one.cluster.hosts)} hosts, {what}")
-
-
-def _progress(number: int, total: int, name: str) -> None:
-    if total > 1 and sys.stderr.isatty():
-        click.echo(f"[{number}/{total}] {name}", err=True)
+        what = f"{written.added} new, {written.changed} changed, {written.removed} removed" if written.touched else "unchanged"
+        _say(context, f"{written.path}: {written.files} files for {len(one.cluster.hosts)} hosts, {what}")
 
 
 def _refuse_twins(checked: list[Checked]) -> None:
@@ -147,42 +174,71 @@ def _refuse_twins(checked: list[Checked]) -> None:
             raise Stop(f"{one.source.name}: cluster {one.cluster.name} is in {other} too", "give each cluster a name of its own")
 
 
-def _read_secrets(folder: Path) -> dict[str, bytes]:
-    """One secret a file, named as in the inventory; a final newline isn't part of it."""
+def _read_secrets(folder: Path | None, checked: Checked) -> dict[str, bytes]:
+    """The secrets that the inventory names: one a file, a final newline isn't part of it.  Never part of a message."""
+    from generator import compiler
+
+    assert checked.cluster is not None
+    if folder is None:
+        return {}
     if folder.stat().st_mode & 0o077:
         raise Stop(f"{folder}: others than its owner may look into it", f"chmod 0700 {folder}")
     secrets = {}
-    for entry in sorted(folder.iterdir()):
-        if entry.is_file() and not entry.name.startswith("."):
-            try:
-                data = entry.read_bytes()
-            except OSError as error:
-                raise Stop(f"{entry}: {error.strerror}") from None
-            secrets[entry.name] = data.removesuffix(b"\n")
+    for name in compiler.secret_names(checked.cluster):
+        try:
+            with (folder / name).open("rb") as file:
+                data = file.read(4096).removesuffix(b"\n")
+        except OSError as error:
+            remedy = f"{checked.source.name} names the secret {name}: put it there, or leave --secrets out and it is asked for on the host"
+            raise Stop(f"{folder / name}: {error.strerror}", remedy) from None
+        wrong = compiler.wrong_secret(data)
+        if wrong:
+            raise Stop(f"{folder / name}: no VRRP password", wrong)
+        secrets[name] = data
     return secrets
 
 
 @stowage.command(context_settings=_CONTEXT)
 @_inventories
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How findings are printed.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "github", "sarif"]),
+    default="text",
+    show_default=True,
+    help="How findings are printed: for people, programs, pull requests, or code scanners.",
+)
 @_strict
 @click.pass_context
 def check(context: click.Context, inventories: tuple[Path, ...], form: str, *, strict: bool) -> None:
-    """Print every finding of every INVENTORY; write nothing. Exit status 1 where there are errors."""
+    """
+    Print every finding of every INVENTORY; write nothing.
+
+    Exit status 1 where there are errors. Each finding has the place, what is wrong and what to do; `stowage explain CODE` says why.
+
+    \b
+    stowage check inventories/*.yaml
+    stowage check --strict --format github inventories/*.yaml     annotations in a pull request
+    """  # noqa: D301
     from generator import report
 
     checked = _check_all(inventories)
     click.echo(report.render(form, checked, color=_colored(context, sys.stdout)), nl=False, color=_colored(context, sys.stdout))
     if any(one.refused(strict=strict) for one in checked):
         context.exit(1)
-    if form == "text" and not context.obj["quiet"]:
-        click.echo(f"{len(checked)} {'inventory' if len(checked) == 1 else 'inventories'} checked, no errors")
+    if form == "text":
+        _say(context, f"{len(checked)} {'inventory' if len(checked) == 1 else 'inventories'} checked, no errors")
 
 
 @stowage.command(context_settings=_CONTEXT)
 @click.argument("code")
 def explain(code: str) -> None:
-    """Print the essay of one rule: what is wrong, why it hurts, what to write instead, and the source. CODE is such as NET006."""
+    """
+    Print the essay of one rule: what is wrong, why it hurts, what to write instead, and the source.
+
+    \b
+    stowage explain NET006
+    """  # noqa: D301
     from generator import lint
 
     rules = {rule.code: rule for rule in lint.rules()}
@@ -199,7 +255,12 @@ def explain(code: str) -> None:
 
 @stowage.command(context_settings=_CONTEXT)
 def rules() -> None:
-    """List all rules: code, severity, and the problem it names."""
+    """
+    List all rules: code, severity, and the problem it names. `stowage explain CODE` prints the essay of one.
+
+    \b
+    stowage rules | grep error
+    """  # noqa: D301
     from generator import lint
 
     for rule in lint.rules():
@@ -210,8 +271,16 @@ def rules() -> None:
 @click.argument("folder", metavar="BUNDLE", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.pass_context
 def verify(context: click.Context, folder: Path) -> None:
-    """Check every file of BUNDLE (such as out/example) against its manifest. verify.sh in it does the same without Python."""
+    """
+    Check every file of BUNDLE against its manifest, and the overlays against their sums.
+
+    Exit status 1 where a file was changed, is missing or is extra. verify.sh in the bundle does the same without Python.
+
+    \b
+    stowage verify out/example
+    """  # noqa: D301
     from generator.bundle import BundleError
+    from generator.report import visible
     from generator.verify import verify as differences
 
     try:
@@ -219,16 +288,21 @@ def verify(context: click.Context, folder: Path) -> None:
     except BundleError as error:
         raise Stop(str(error), error.remedy) from None
     for line in wrong:
-        click.echo(f"{folder}: {line}")
+        click.echo(f"{folder}: {visible(line)}")
     if wrong:
         context.exit(1)
-    if not context.obj["quiet"]:
-        click.echo(f"{folder}: every file is as it was compiled")
+    _say(context, f"{folder}: every file is as it was compiled")
 
 
 @stowage.command(context_settings=_CONTEXT)
 def schema() -> None:
-    """Print the inventory's JSON Schema, for editors and other tools."""
+    """
+    Print the inventory's JSON Schema, for editors and other tools.
+
+    \b
+    stowage schema > inventory.v1.schema.json
+    # yaml-language-server: $schema=inventory.v1.schema.json      (the first line of an inventory)
+    """  # noqa: D301
     from generator import resources, validate
 
     click.echo(resources.text(validate.SCHEMA), nl=False)
@@ -257,7 +331,11 @@ def new(context: click.Context, /, output: Path | None, **told: Any) -> None:
     Print a commented inventory to start from, or write it to a file.
 
     Without --control-plane, at a terminal, it asks; elsewhere it prints the example plan of three control planes and three workers.
-    """
+
+    \b
+    stowage new > inventories/mine.yaml
+    stowage new -o inventories/mine.yaml --control-plane cp-1=10.0.0.11/24 --worker node-1=10.0.0.21/24
+    """  # noqa: D301
     from generator import compiler, report, starter
 
     answers = _ask(told) if not told["control_planes"] and sys.stdin.isatty() and sys.stdout.isatty() else _example(told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,9 +69,18 @@ def _about(cluster: Cluster) -> dict[str, Any]:
     }
 
 
+def secret_names(cluster: Cluster) -> tuple[str, ...]:
+    """Names of the secrets that the inventory of *cluster* wants, each a file in the directory given with ``--secrets``."""
+    wanted = cluster.load_balancer.keepalived.auth_secret if cluster.load_balancer else ""
+    return (wanted,) if wanted else ()
+
+
+def wrong_secret(data: bytes) -> str:
+    """What a VRRP password must be, where *data* is none; else empty.  Step 40 says the same of one that is typed (keepalived.conf(5))."""
+    return "" if re.fullmatch(rb"[A-Za-z0-9._+=/@%:,-]{1,8}", data) else "write 1 to 8 of A-Z a-z 0-9 . _ + = / @ % : , - on one line"
+
+
 def _overlay(cluster: Cluster, secrets: Mapping[str, bytes]) -> dict[str, dict[str, bytes]]:
     """The secret files of each host: just those that the host needs."""
-    wanted = cluster.load_balancer.keepalived.auth_secret if cluster.load_balancer else ""
-    if not wanted or wanted not in secrets:
-        return {}
-    return {host.name: {wanted: secrets[wanted]} for host in cluster.load_balancers}
+    wanted = {name: secrets[name] for name in secret_names(cluster) if name in secrets}
+    return {host.name: wanted for host in cluster.load_balancers} if wanted else {}

@@ -200,7 +200,9 @@ class _Builder:
         plain = event.style in (None, "") or event.implicit[0]
         value = _resolve(event.value) if plain else event.value
         hidden = _CONTROL.search(event.value) or re.search("[\t\n\r]", event.value)
-        if hidden:
+        if event.style in ("|", ">") or event.end_mark.line != event.start_mark.line:
+            self.refuse("SRC003", "a value over several lines", "write it on one line: the reviewed text is literal", event)
+        elif hidden:
             self.refuse(
                 "SRC003", f"character U+{ord(hidden[0]):04X} in a value", "an inventory's values are single lines of visible text", event
             )

@@ -78,10 +78,10 @@ def _recover(parent: Path, is_ours: Callable[[Path], bool]) -> None:
 
 def exchange(new: Path, target: Path) -> None:
     """Put *new*, from :func:`staging`, in the place of *target*; raises OSError with *target* as it was."""
-    _flush(new)
     if not target.exists():
         new.rename(target)
         return
+    _flush(new)
     rename = _libc("renameat2")
     if rename is not None and rename(_AT_FDCWD, bytes(new), _AT_FDCWD, bytes(target), _RENAME_EXCHANGE) == 0:
         return
@@ -96,7 +96,7 @@ def exchange(new: Path, target: Path) -> None:
 
 
 def _flush(new: Path) -> None:
-    """Bring all of *new* to the disk: after a power cut, empty files would else stand under the good names."""
+    """Bring all of *new* to the disk before the old one goes: after a power cut, empty files would else stand under the good names."""
     syncfs = _libc("syncfs")
     if syncfs is not None:
         handle = os.open(new, os.O_RDONLY | os.O_DIRECTORY)

@@ -116,7 +116,8 @@ def _wrong_value(error: ValidationError, path: Path) -> Diagnostic:
         "minLength": f"at least {expected} characters",
         "maxLength": f"at most {expected} characters",
     }
-    return Diagnostic("SCH006", "error", f"{name} can't be {shown}", path, f"write {wanted or limits.get(keyword, keyword)}")
+    what = f"has {len(error.instance)} entries" if isinstance(error.instance, list) else f"can't be {shown}"
+    return Diagnostic("SCH006", "error", f"{name} {what}", path, f"write {wanted or limits.get(keyword, keyword)}")
 
 
 _KINDS = {
@@ -124,6 +125,7 @@ _KINDS = {
     "array": "a list",
     "string": "a string",
     "integer": "an integer",
+    "number": "a number",
     "boolean": "true or false",
     "null": "empty",
 }

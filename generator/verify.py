@@ -44,21 +44,37 @@ def _entries(bundle: Path) -> Entries:
 
 
 def _differences(bundle: Path, entries: Entries) -> Iterator[str]:
-    hosts = sorted({path.split("/")[1] for path in entries if path.startswith("hosts/")})
-    sums = [SUMS, *(f"hosts/{host}/{SUMS}" for host in hosts)]
+    listed: dict[str, dict[str, str]] = {"": {path: entry["sha256"] for path, entry in entries.items()}}
+    for path, entry in entries.items():
+        folder, _, rest = path.partition("/")
+        host, _, below = rest.partition("/")
+        if folder == "hosts" and below:
+            listed.setdefault(f"hosts/{host}/", {})[below] = entry["sha256"]
+    own = {MANIFEST, *(prefix + SUMS for prefix in listed)}
     tracked = {path for path in walk(bundle) if not in_overlay(path)}
-    expected = {MANIFEST, *sums, *entries}
-    yield from (f"extra: {path}" for path in tracked - expected)
-    yield from (f"missing: {path}" for path in expected - tracked)
-    changed = {path for path in entries if path in tracked and not _is(bundle / path, entries[path]["sha256"])}
+    yield from (f"extra: {path}" for path in tracked - own - set(entries))
+    yield from (f"missing: {path}" for path in (own | set(entries)) - tracked)
+    changed = {path for path, digest in listed[""].items() if path in tracked and not _is(bundle / path, digest)}
+    changed.update(_wrong_sums(bundle, listed, tracked))
     yield from (f"changed: {path}" for path in changed)
-    yield from _x_bits(bundle, {path: entry["executable"] for path, entry in entries.items() if path in tracked - changed})
-    for path in sums:
-        if path in tracked and not _states(bundle, path, entries, sums):
-            yield f"changed: {path}"
-    for host in hosts:
-        for overlay in OVERLAYS:
-            yield from _overlay(bundle, f"hosts/{host}/{overlay}")
+    bits = {path: path in entries and entries[path]["executable"] for path in tracked & (own | set(entries)) - changed}
+    yield from _x_bits(bundle, bits)
+    for prefix in listed:
+        if prefix:
+            for overlay in OVERLAYS:
+                yield from _overlay(bundle, prefix + overlay)
+
+
+def _wrong_sums(bundle: Path, listed: Mapping[str, Mapping[str, str]], tracked: set[str]) -> Iterator[str]:
+    """Every ``SHA256SUMS`` that lists other than the manifest does, or isn't what the one at the top says; so the manifest too."""
+    own = {MANIFEST, *(prefix + SUMS for prefix in listed if prefix)}
+    stated = _read_sums(bundle / SUMS) if SUMS in tracked else {}
+    if SUMS in tracked and (stated.keys() != own | listed[""].keys() or any(stated[path] != digest for path, digest in listed[""].items())):
+        yield SUMS
+    yield from (path for path in own & tracked & stated.keys() if not _is(bundle / path, stated[path]))
+    for prefix, wanted in listed.items():
+        if prefix and prefix + SUMS in tracked and _read_sums(bundle / (prefix + SUMS)) != wanted:
+            yield prefix + SUMS
 
 
 def _is(path: Path, digest: str) -> bool:
@@ -72,22 +88,13 @@ def _x_bits(bundle: Path, executable: Mapping[str, bool]) -> Iterator[str]:
         yield from (f"changed: {path} (x bit)" for path, bit in actual.items() if bit is not executable[path])
 
 
-def _states(bundle: Path, path: str, entries: Entries, sums: list[str]) -> bool:
-    """Whether ``SHA256SUMS`` at *path* says the same as the manifest and, of what the manifest doesn't list, as the files themselves."""
-    if not stat.S_ISREG((bundle / path).lstat().st_mode):
-        return False
-    prefix = path.removesuffix(SUMS)
-    wanted = {p.removeprefix(prefix): entry["sha256"] for p, entry in entries.items() if p.startswith(prefix)}
-    if not prefix:
-        others = [MANIFEST, *(p for p in sums if p != SUMS)]
-        wanted |= {p: digest_of(bundle / p) for p in others if (bundle / p).is_file()}
-    return _read_sums(bundle / path) == wanted
-
-
 def _read_sums(path: Path) -> dict[str, str]:
-    """Digest by path, as ``sha256sum`` writes them."""
-    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    """Digest by path, as ``sha256sum`` writes them; nothing where *path* is no regular file or names one file twice."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return {}
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").removesuffix("\n").split("\n")
+    stated = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    return stated if len(stated) == len(lines) else {}
 
 
 def _overlay(bundle: Path, folder: str) -> Iterator[str]:
@@ -99,7 +106,7 @@ def _overlay(bundle: Path, folder: str) -> Iterator[str]:
     if SUMS not in present:
         yield f"missing: {folder}/{SUMS}"
         return
-    stated = _read_sums(root / SUMS) if (root / SUMS).is_file() else {}
+    stated = _read_sums(root / SUMS)
     yield from (f"extra: {folder}/{path}" for path in present - {SUMS} - set(stated))
     yield from (f"missing: {folder}/{path}" for path in set(stated) - present)
     yield from (f"changed: {folder}/{path}" for path in present & set(stated) if not _is(root / path, stated[path]))

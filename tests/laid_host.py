@@ -32,10 +32,10 @@ if [ -n "$NIC" ]; then
     if [ -n "$HOLD" ]; then
         for _ in $(seq 200); do [ -e "/proc/self/net/dev" ] && grep -q "$NIC:" /proc/self/net/dev && break; sleep 0.05; done
     else
-        ip link add "$NIC" type veth peer name peer0
-        ip link set peer0 up
+        ip link add name "$NIC" type veth peer name peer0
+        ip link set dev peer0 up
     fi
-    ip link set "$NIC" up
+    ip link set dev "$NIC" up
     for address in $CARRIES; do ip address add "$address" dev "$NIC" $(case $address in *:*) echo nodad ;; esac); done
 fi
 "$@" || exit

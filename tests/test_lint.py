@@ -220,7 +220,14 @@ def test_no_finding_shows_a_password(path):
 V4 = ["10.0.0.1/24", "10.0.0.255/24", "192.168.1.25/24", "172.17.0.9/16", "10.244.1.1/32", "127.0.0.1/8", "0.0.0.0/0", "10.0.0.3/31"]
 V6 = ["fd00:1::5/64", "fe80::1/64", "::/0", "::1/128", "ff02::1/16", "::ffff:10.0.0.1/96", "fd00:1::/64"]
 POOLS: dict[str, list[Any]] = {
-    "cluster.podSubnet": ["10.244.0.0/16", "0.0.0.0/0", "::/0", "10.0.0.1/32,fd00::/128", "10.0.0.0/8,10.1.0.0/16", "fd00:2::/56,10.244.0.0/16"],
+    "cluster.podSubnet": [
+        "10.244.0.0/16",
+        "0.0.0.0/0",
+        "::/0",
+        "10.0.0.1/32,fd00::/128",
+        "10.0.0.0/8,10.1.0.0/16",
+        "fd00:2::/56,10.244.0.0/16",
+    ],
     "cluster.serviceSubnet": ["10.96.0.0/16", "0.0.0.0/0", "::/0,::/0", "fd00:3::/112,10.96.0.0/12", "10.96.0.1/32"],
     "cluster.kubernetesVersion": ["1.0.0", "1.27.1", "1.28.0", "1.31.4", "1.34.2", "1.36.0", "1.999.999"],
     "cluster.containerRuntime": ["containerd", "cri-dockerd", "cri-o"],
@@ -273,7 +280,12 @@ POOLS: dict[str, list[Any]] = {
         {},
         {"interface": "lo", "os": "debian-12", "gateway": ["10.0.0.1", "::1"], "swap": "keep", "taints": []},
         {"labels": {"k8s.io/x": "", "a": "b"}, "kubelet": {"imageGCLowThresholdPercent": 100, "shutdownGracePeriodCriticalPods": "1h"}},
-        {"containerRuntimeVersion": "1.0", "kubeletExtraArgs": {"node-ip": 1}, "ignorePreflightErrors": ["all", "x"], "sysctl": {"net/ipv4/ip_forward": 0}},
+        {
+            "containerRuntimeVersion": "1.0",
+            "kubeletExtraArgs": {"node-ip": 1},
+            "ignorePreflightErrors": ["all", "x"],
+            "sysctl": {"net/ipv4/ip_forward": 0},
+        },
     ],
 }
 
@@ -289,7 +301,14 @@ def any_inventory(chance: random.Random) -> dict[str, Any]:
         addresses = chance.choice([chance.choice(V4), chance.choice(V6), [chance.choice(V4), chance.choice(V6)], [chance.choice(V6)] * 2])
         host = {"name": chance.choice(["a", "b", "..", "/", "ä", str(index), "x" * 99]), "address": addresses}
         host["role"] = chance.choice(["control-plane", "control-plane", "worker", "load-balancer"])
-        extra = [{}, {"priority": -1}, {"priority": 10**15, "weight": 7}, {"kubelet": {"failCgroupV1": True}}, {"swap": "keep"}, {"os": "rhel-9"}]
+        extra = [
+            {},
+            {"priority": -1},
+            {"priority": 10**15, "weight": 7},
+            {"kubelet": {"failCgroupV1": True}},
+            {"swap": "keep"},
+            {"os": "rhel-9"},
+        ]
         data["hosts"].append(host | chance.choice(extra))
     return data
 
@@ -318,7 +337,10 @@ def test_rules_are_quick_and_linear():
             for i in range(count)
         ]
         data = {"version": 1, "cluster": {"name": "x", "kubernetesVersion": "1.31.4", "podSubnet": "172.16.0.0/12"}, "hosts": hosts}
-        data["loadBalancer"] = {"keepalived": {"virtualRouterId": 3}, "nginx": {"allow": [f"10.{i // 250}.{i % 250}.0/24" for i in range(count)]}}
+        data["loadBalancer"] = {
+            "keepalived": {"virtualRouterId": 3},
+            "nginx": {"allow": [f"10.{i // 250}.{i % 250}.0/24" for i in range(count)]},
+        }
         data["controlPlaneEndpoint"] = {"name": "api", "address": "10.0.0.9/24", "port": 16443}
         best = 9.0
         for _ in range(3):

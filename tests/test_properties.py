@@ -19,7 +19,7 @@ import kubeadm_schema
 import pytest
 import strategies
 from conftest import GOLDENS, REPOSITORY, checked, missing, needs
-from hypothesis import HealthCheck, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from laid_host import LaidHost
 
@@ -27,7 +27,8 @@ from generator import artifacts, compiler, emit, quoting, resources
 from generator.artifacts import scripts as scripts_artifact
 
 PURE = settings(max_examples=100, derandomize=True, deadline=None)
-REAL = settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# Without shrinking, which would start programs for minutes.
+REAL = settings(max_examples=25, derandomize=True, deadline=None, phases=[Phase.generate])
 # What differs when anything in the inventory does.
 ALWAYS = {"inventory.lock.yaml", "manifest.json", "SHA256SUMS", "README.md"}
 
@@ -42,7 +43,11 @@ def errors(result: compiler.Checked) -> list[str]:
 
 def plan(result: compiler.Checked) -> dict[str, str]:
     """Every planned file by its path, with how it is laid."""
-    return {file.path: f"{file.destination} {file.mode:o} {file.owner} {file.step} {file.executable}\n{file.text}" for file in artifacts.plan(result.cluster)}
+    return {
+        f"{folder}/{file.path}".removeprefix("/"): f"{file.destination} {file.mode:o} {file.owner} {file.step} {file.executable}\n{file.text}"
+        for folder, files in artifacts.plan(result.cluster)
+        for file in files
+    }
 
 
 # -- every inventory --------------------------------------------------------------------------------------------------------------
@@ -54,10 +59,10 @@ def test_what_is_accepted_compiles_into_readable_files(data):
     result = check(data)
     assert errors(result) == [], "the strategy draws what the rules accept: one of the two is wrong"
     cluster = result.cluster
+    folders = dict(artifacts.plan(cluster))
     for host in cluster.hosts:
-        for component in artifacts._components():
-            for file in getattr(component, "for_host", lambda *_: ())(cluster, host):
-                readable(file, cluster, host)
+        for file in folders[f"hosts/{host.name}"]:
+            readable(file, cluster, host)
         wanted = scripts_artifact.environment(cluster, host)
         lines = emit.environment(wanted).splitlines()
         assert dict(shlex.split(line)[0].split("=", 1) for line in lines) == wanted
@@ -268,16 +273,36 @@ def signature(result: compiler.Checked) -> list[tuple[str, str]]:
     return [(d.code, d.message) for d in result.diagnostics]
 
 
+def everything(golden: Any) -> dict[str, Any]:
+    """
+    The golden's data, with the keys added that no golden has.
+
+    A host may say all that hostDefaults may, and Calico has more settings than its golden: those only this test looks at.
+    """
+    data = copy.deepcopy(checked(golden).source.data)
+    if golden.name == "calico-crio":
+        data["cluster"]["cni"] |= {"linuxDataplane": "Iptables", "blockSize": 25, "natOutgoing": "Disabled", "apiServer": False, "mtu": 1440}
+    elif golden.name == "dual-stack":
+        data["cluster"]["cni"] = {"name": "calico", "blockSizeIPv6": 120}
+    elif golden.name == "every-key":
+        host = data["hosts"][-1]
+        host["kubelet"] = data["hostDefaults"]["kubelet"] | host["kubelet"]
+        host["proxy"]["httpsProxy"] = "http://10.80.1.5:3128"
+        host["taints"] = [{"key": "example.net/cold", "value": "yes", "effect": "NoExecute"}]
+    return data
+
+
 @cache
 def base(golden: Any) -> tuple[list[tuple[str, str]], dict[str, str]]:
-    result = checked(golden)
+    result = check(everything(golden))
+    assert errors(result) == []
     return signature(result), {path: text for path, text in plan(result).items() if path not in ALWAYS}
 
 
 def outcome(golden: Any, path: Path_, value: Any) -> str:
     """What changing one leaf does: ``refused`` by the schema, ``finding``, ``file``, or ``nothing``."""
     found, files = base(golden)
-    result = check(replaced(checked(golden).source.data, path, value))
+    result = check(replaced(everything(golden), path, value))
     if result.cluster is None:
         return "refused"
     if not any(d.severity == "error" for d in result.diagnostics):
@@ -289,7 +314,7 @@ def outcome(golden: Any, path: Path_, value: Any) -> str:
 
 def test_every_leaf_changes_something(golden):
     """A key that changes no file and no finding is a promise that nobody keeps."""
-    data = checked(golden).source.data
+    data = everything(golden)
     dead = {}
     for path, value in leaves(data):
         name, node = described(path, data)
@@ -309,22 +334,24 @@ def test_every_leaf_changes_something(golden):
 
 def test_the_goldens_cover_every_key_of_the_schema():
     wanted = set(schema_leaves(SCHEMA))
-    covered = {described(path, checked(golden).source.data)[0] for golden in GOLDENS for path, _ in leaves(checked(golden).source.data)}
-    # An empty list or mapping is a value of its key too.
-    uncovered = {name for name in wanted - covered - UNCHANGEABLE.keys() if not {name.removesuffix("[]"), name.removesuffix(".*")} & (covered - {name})}
+    covered = {described(path, everything(golden))[0] for golden in GOLDENS for path, _ in leaves(everything(golden))}
+    uncovered = wanted - covered - UNCHANGEABLE.keys()
     print("not covered:", sorted(uncovered))
     assert len(wanted) > 150
     assert uncovered == set()
-    assert covered - wanted <= {name.removesuffix(suffix) for name in wanted for suffix in ("[]", ".*")} | {"cluster.cni"}, "names of the two walks agree"
+    # What is no leaf of the schema is an empty mapping or list, or the short form of one.
+    assert not {name for name in covered - wanted if not any(leaf.startswith((f"{name}.", f"{name}[]")) for leaf in wanted)}, "the two walks disagree"
 
 
 # -- hostile text through the schema ----------------------------------------------------------------------------------------------
 
+# Dots and slashes are what networks and domains are made of, and the value goes into NO_PROXY alone.
+HARMLESS = {("hostDefaults.proxy.noProxy[]", "../../a"), ("hosts[].proxy.noProxy[]", "../../a")}
 BREAKERS = ("'; rm -rf /", "$(id)", "a\nb", 'a"b', "a\\b", "a}b", "a#b", "a;b", "a b", "../../a", "a\tb", "{{ 7*7 }}", "\u2028", "")
 
 
 def texts(golden: Any) -> list[tuple[Path_, str]]:
-    return [(path, value) for path, value in leaves(checked(golden).source.data) if isinstance(value, str)]
+    return [(path, value) for path, value in leaves(everything(golden)) if isinstance(value, str)]
 
 
 @pytest.mark.parametrize("name", ["example", "every-key", "calico-crio", "dual-stack", "ipvs"])
@@ -335,7 +362,7 @@ def test_hostile_text_is_refused_or_stays_text(name):
     Only the flags of components take any text, so only there may it be accepted; and then it is a value of kubeadm's file, whole.
     """
     golden = next(golden for golden in GOLDENS if golden.name == name)
-    data = checked(golden).source.data
+    data = everything(golden)
     files = base(golden)[1]
     accepted = set()
     seen: set[str] = set()
@@ -346,7 +373,7 @@ def test_hostile_text_is_refused_or_stays_text(name):
         seen.add(key)
         for hostile in BREAKERS:
             result = check(replaced(data, path, hostile))
-            if result.refused():
+            if result.refused() or (key, hostile) in HARMLESS:
                 continue
             accepted.add((key, hostile))
             made = {other: text for other, text in plan(result).items() if other not in ALWAYS}
@@ -356,7 +383,8 @@ def test_hostile_text_is_refused_or_stays_text(name):
                     assert other.endswith(("kubeadm/init.yaml", "kubeadm/join.yaml", "kubekey/config.yaml")) or hostile == "", f"{key} {hostile!r} reached {other}"
                 if other.endswith((".yaml",)):
                     documents = kubeadm_schema.documents(text.split("\n", 1)[1])
-                    assert text == files[other] or hostile in set(scalars(documents)), (key, hostile, other)
+                    # A value by itself, or after its name: KubeKey's arguments, the kubelet's labels.
+                    assert text == files[other] or any(str(scalar) == hostile or str(scalar).endswith(f"={hostile}") for scalar in scalars(documents)), (key, hostile, other)
         # A final line break, which a pattern's $ lets through.
         assert check(replaced(data, path, f"{value}\n")).refused(), f"{key}: {value!r} and a line break"
     free = {key for key, hostile in accepted if hostile}
@@ -377,7 +405,7 @@ def test_any_flag_value_arrives_whole(values):
             # Nothing but what cannot be seen or said is refused.
             assert {d.code for d in result.diagnostics if d.severity == "error"} <= {"SRC003", "SRC007", "KUB011"}
             continue
-        text = next(file.text for file in artifacts.plan(result.cluster) if file.path.endswith("init.yaml"))
+        text = plan(result)["hosts/h0/kubeadm/init.yaml"].split("\n", 1)[1]
         configuration = next(d for d in kubeadm_schema.documents(text) if d["kind"] == "ClusterConfiguration")
         found = configuration["apiServer"]["extraArgs"]
         found = {item["name"]: item["value"] for item in found} if isinstance(found, list) else found

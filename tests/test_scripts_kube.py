@@ -74,7 +74,7 @@ discovered() {
 }
 case $1 in
   version) echo v1.29.3 ;;
-  config) [[ $3 == --help || -f ${3#*=} ]] ;;
+  config) [[ $3 == --help || $3 == *init.yaml || -f $K/stowage-discovery.conf ]] || refuse "not a valid HTTPS URL or a file on disk" ;;
   token)
     [[ -f $K/admin.conf ]] || refuse "no admin.conf"
     case $2 in
@@ -520,8 +520,8 @@ def test_join_killed_at_random(up: Kube) -> None:
     second = up.cloud.host("master-2", 126)
     second.take(up, "control-plane")
     chance = random.Random(60)
-    for _ in range(6):
-        at = time.monotonic() + chance.uniform(0.1, 2.0)
+    for _ in range(4):
+        at = time.monotonic() + chance.uniform(0.2, 1.2)
         second.killed("60-join.sh", when=lambda at=at: time.monotonic() > at)
     ok(second.do("60-join.sh"))
     assert [line.split()[0] for line in up.cloud.members()] == ["master-1", "master-2"]
@@ -592,7 +592,7 @@ def test_bad_archives_change_nothing(up: Kube) -> None:
     for host in (second, node):
         assert not [path for path in host.snapshot() if "/etc/kubernetes/" in path and "patches" not in path]
         assert not host.reset_was()
-        assert "kubeadm join" not in (host.fake / "argv").read_text()
+        assert not (host.fake / "argv").exists() or "kubeadm join" not in (host.fake / "argv").read_text()
 
 
 # --- 65 --------------------------------------------------------------------------------------------------------------
@@ -672,6 +672,7 @@ kubelet &
 for i in {1..100}; do all && break; sleep 0.1; done
 step() { bash "$SCRIPT" "$@" >"$FAKE/out" 2>&1; status=$?; }
 show() { echo "at $SECONDS s"; echo "=== $1 $status $(sha256sum <$manifest | cut -c 1-8) $(stat -c '%a %U' $manifest) $(ls -A /etc/kubernetes/manifests | paste -sd ,)"; cat "$FAKE/out"; }
+seal() { (cd "$BUNDLE" && find . -type f ! -name SHA256SUMS -printf '%P\n' | sort | tr '\n' '\0' | xargs -0 sha256sum >SHA256SUMS); }
 status=0; : >"$FAKE/out"; show before
 step --plan; show plan
 bash "$SCRIPT" >"$FAKE/out" 2>&1 & script=$!
@@ -682,14 +683,14 @@ step; show again
 bash "$BUNDLE/ops/etcd-snapshot.sh" >"$FAKE/out" 2>&1; status=$?; etcdctl snapshot status /var/lib/stowage/example/snapshots/*.db >>"$FAKE/out"; stat -c %a /var/lib/stowage/example/snapshots/*.db >>"$FAKE/out"; show snapshot
 step --rollback; show rollback
 sed -i 's/^set\t.*/set\tno-such-flag\t1/' "$BUNDLE/etcd/manifest-patch.tsv"; sed -i 's/_SECONDS=180/_SECONDS=3/g' "$SCRIPT"
-(cd "$BUNDLE" && find . -type f ! -name SHA256SUMS -printf '%P\n' | sort | tr '\n' '\0' | xargs -0 sha256sum >SHA256SUMS)
+seal
 step; show bad
 for i in {1..100}; do all && break; sleep 0.1; done
 cp $manifest $manifest.bak
 step; show backup
 rm $manifest.bak
-for i in {1..40}; do etcdctl --endpoints=http://192.0.2.126:2379 member add master-4 --learner --peer-urls=http://192.0.2.128:2380 >/dev/null 2>&1 && break; sleep 0.2; done
-step; show learner
+sed -i "s,^CONTROL_PLANES='.*,CONTROL_PLANES='master-1=192.0.2.25 master-2=192.0.2.126 master-3=192.0.2.127 master-4=192.0.2.128'," "$BUNDLE/host.env"; seal
+step; show early
 """
 
 
@@ -721,7 +722,7 @@ def test_etcd(cloud: Cloud) -> None:
     status = {name: int(part.split()[1]) for name, part in parts.items()}
     assert all(part.split()[3:5] == ["600", "root"] for part in parts.values()), done.stdout
     assert all(part.splitlines()[0].endswith(" etcd.yaml") for name, part in parts.items() if name != "backup")
-    expected = {"before": 0, "plan": 0, "killed": 0, "rerun": 0, "again": 0, "rollback": 0, "bad": 1, "backup": 1, "learner": 3}
+    expected = {"before": 0, "plan": 0, "killed": 0, "rerun": 0, "again": 0, "rollback": 0, "bad": 1, "backup": 1, "early": 3}
     assert {name: status[name] for name in expected} == expected, done.stdout
     assert sums["before"] == sums["plan"] == sums["rollback"] == sums["bad"]
     assert sums["again"] == sums["killed"] == sums["rerun"] != sums["before"]
@@ -735,7 +736,7 @@ def test_etcd(cloud: Cloud) -> None:
     assert ".stowage-snapshot" not in parts["again"]
     assert "the old manifest is back" in parts["bad"]
     assert "etcd.yaml.bak is a second manifest" in parts["backup"]
-    assert "waits for: etcd (the member at http://192.0.2.128:2380 has not started)" in parts["learner"]
+    assert "waits for: etcd (master-4 is not a started member)" in parts["early"]
 
 
 def test_etcd_refuses_a_manifest_that_it_does_not_know(up: Kube) -> None:
@@ -826,7 +827,8 @@ def test_verify(up: Kube) -> None:
     up.seal()
     whole(up)
     text = ok(up.do("90-verify.sh"))
-    assert "FAILED" not in text and "checks passed" in text, text
+    assert "FAILED" not in text, text
+    assert "checks passed" in text
     up.put("/etc/kubernetes/manifests/etcd.yaml.bak", "x")
     (up.cloud.root / "api" / "192.0.2.127").unlink()
     (up.cloud.root / "members").write_text("master-1 192.0.2.25 false\nmaster-2 192.0.2.126 true\n")

@@ -15,7 +15,7 @@ EXAMPLE = (Path(__file__).resolve().parent.parent / "inventories" / "example.yam
 LIBYAML = source._events
 
 
-def pure_events(text, *, pure):  # noqa: ARG001
+def pure_events(text, *, pure):
     """ruamel's own parser for everything, as on a machine without ruamel.yaml.clib."""
     return LIBYAML(text, pure=True)
 
@@ -33,9 +33,10 @@ def found(diagnostics):
 
 def test_libyaml_is_there():
     """Without it these tests would compare the pure parser with itself."""
-    assert type(next(iter(LIBYAML("a: 1", pure=False)))).__module__ != type(next(iter(LIBYAML("a: 1", pure=True)))).__module__ or YAML(
-        typ="safe"
-    ).Parser is not YAML(typ="safe", pure=True).Parser
+    assert (
+        type(next(iter(LIBYAML("a: 1", pure=False)))).__module__ != type(next(iter(LIBYAML("a: 1", pure=True)))).__module__
+        or YAML(typ="safe").Parser is not YAML(typ="safe", pure=True).Parser
+    )
 
 
 def test_example_reads(load):
@@ -207,11 +208,11 @@ def test_addresses_in_flow_style(load):
     assert read.data == {"a": ["fd00::1/64", "10.0.0.1/24"], "b": {"c": "fd00::2/64"}}
 
 
-@pytest.mark.parametrize("written", ["x\n  y", '"x\n  y"', ">-\n  x\n  y"])
-def test_folded_lines_are_one_value(load, written):
-    read, diagnostics = load(f"a: {written}\n")
-    assert diagnostics == []
-    assert read.data == {"a": "x y"}
+@pytest.mark.parametrize("written", ["x\n  y", '"x\n  y"', "'x\n  y'", ">-\n  x\n  y", ">-\n  x", "|\n  x", "|-\n  x"])
+def test_a_value_over_several_lines_is_refused(load, written):
+    _, diagnostics = load(f"a: {written}\nb: 1\n")
+    assert [(d.code, d.position.line, d.position.column) for d in diagnostics] == [("SRC003", 1, 4)]
+    assert "several lines" in diagnostics[0].message
 
 
 @pytest.mark.parametrize("text", ["x", "[a]", "- a\n- b", "---\n..."])
@@ -347,8 +348,29 @@ def test_is_secret():
 # -- anything at all -----------------------------------------------------------------------------------------------------------------------
 
 TOKENS = st.sampled_from(
-    [*b"{}[]:,#&*!|>%@`\"'\\-?~<=\n\r\t 0a", b"- ", b"? ", b": ", b"&a ", b"*a ", b"!t ", b"<<: ", b"---\n", b"...\n", b"\xc3\xa9", b"\xff"]
-    + ["\u2028".encode(), "😀".encode(), b"\xef\xbb\xbf", b"\x00", b"1: ", b'"1": ', b"~: ", b"true: ", b"[a]: "]
+    [
+        *b"{}[]:,#&*!|>%@`\"'\\-?~<=\n\r\t 0a",
+        b"- ",
+        b"? ",
+        b": ",
+        b"&a ",
+        b"*a ",
+        b"!t ",
+        b"<<: ",
+        b"---\n",
+        b"...\n",
+        b"\xc3\xa9",
+        b"\xff",
+        "\u2028".encode(),
+        "😀".encode(),
+        b"\xef\xbb\xbf",
+        b"\x00",
+        b"1: ",
+        b'"1": ',
+        b"~: ",
+        b"true: ",
+        b"[a]: ",
+    ]
 ).map(lambda token: token if isinstance(token, bytes) else bytes([token]))
 
 

@@ -624,6 +624,16 @@ def test_without_curl_it_changes_nothing_and_says_so_once(lab):
     until(lambda: "curl works again" in lab.said(), "it goes on")
 
 
+def test_a_curl_that_hangs_is_ended_and_no_reason_to_kill_nginx(lab):
+    (good,) = lab.api()
+    lab.tool("curl", "#!/bin/bash\nexec sleep 30\n")
+    lab.up(good.address, TIMEOUT="0.1")
+    until(lambda: "not watched" in lab.said(), "it says so")
+    time.sleep(1.5)
+    assert lab.calls("kill") == []
+    assert len(children(lab.watcher.pid)) <= 3
+
+
 def test_ipv6(lab):
     try:
         good, bad = lab.api(2, "::1")

@@ -22,5 +22,6 @@ def text(cluster: Cluster) -> str:
     """Its text, also digested for the manifest; what the tool chose by a table (a Calico release) is pinned in it too."""
     data = dict(cluster.lock)
     if isinstance(cluster.cni, Calico):
-        data["cluster"] = data["cluster"] | {"cni": data["cluster"]["cni"] | {"version": cluster.cni.version}}
+        # In the schema's order, so that the lock of a lock is the same text.
+        data["cluster"] = data["cluster"] | {"cni": {"name": "calico", "version": cluster.cni.version} | data["cluster"]["cni"]}
     return _HEADER.format(name=cluster.name) + emit.yaml(data)

@@ -33,7 +33,7 @@ def for_host(cluster: Cluster, host: Host) -> Iterator[File]:
         ("hosts[].address", "hosts[].weight", "cluster.apiServer.bindPort", "loadBalancer.nginx"),
         SERVERS,
         40,
-        "stowage-watcher.service",
+        # The watcher compares it every round: a restart would only cost reloads.
     )
 
 
@@ -51,6 +51,7 @@ def config(cluster: Cluster, host: Host) -> str:
             "user": host.family.nginx_user,
             # A proxied client takes two descriptors; logs and listeners a few more.
             "file_limit": 2 * nginx.worker_connections + 1024,
+            "worker_processes": nginx.worker_processes,
             "worker_connections": nginx.worker_connections,
             "shutdown_timeout": nginx.shutdown_timeout,
             "access_log": nginx.access_log,

@@ -58,7 +58,7 @@ def untested_calico(cluster: Cluster) -> Iterator[Finding]:
 
     Use instead: no version: then the newest that was tested with this minor.
 
-    Source: Calico, system requirements of each version (3.27 and 3.28: by their release notes).
+    Source: Calico, system requirements of each version; the minors of 3.27 and 3.28 are from memory, so this is a warning.
     """
     if isinstance(cluster.cni, Calico) and versions.calico_operator(cluster.cni.version) is not None:
         oldest, newest = versions.CALICO[versions.split_patch(cluster.cni.version)[0]].tested
@@ -163,7 +163,8 @@ def flannel_room(cluster: Cluster) -> Iterator[Finding]:
         spare = int(text) - network.prefixlen if text.isascii() and text.isdecimal() and len(text) < 4 else -1
         # A mask that doesn't fit at all is for rule KUB006.
         if 0 <= spare <= 128 and 1 << spare < nodes:
-            yield Finding(("cluster", "podSubnet"), f"podSubnet {network} has {1 << spare} /{text} for {nodes} nodes", "make it larger")
+            message = f"podSubnet {network} has /{text} networks for {1 << spare} of {nodes} nodes"
+            yield Finding(("cluster", "podSubnet"), message, "make it larger")
 
 
 @rule("CNI008", "error")
@@ -190,7 +191,7 @@ def calico_blocks(cluster: Cluster) -> Iterator[Finding]:
             key = "blockSize" if network.version == 4 else "blockSizeIPv6"
             yield Finding(
                 ("cluster", "podSubnet"),
-                f"podSubnet {network} has {blocks} blocks of /{size} for {nodes} nodes",
+                f"podSubnet {network} has blocks of /{size} for {blocks} of {nodes} nodes",
                 f"make podSubnet larger, or {key} a higher number",
                 related=(Related((*_CNI, key), "the size of a block"),),
             )

@@ -165,7 +165,8 @@ def too_new_flags(cluster: Cluster) -> Iterator[Finding]:
     if version < (3, 6):
         for name, _ in cluster.etcd.extra_args:
             if name in _SINCE_36:
-                yield Finding((*_ARGS, name), f"etcd {version[0]}.{version[1]} has no flag {name}", "remove it", on_key=True)
+                use = "remove it" if name == "feature-gates" else f"write experimental-{name}"
+                yield Finding((*_ARGS, name), f"etcd {version[0]}.{version[1]} has no flag {name}", use, on_key=True)
 
 
 @rule("ETC006", "error")

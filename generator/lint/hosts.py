@@ -13,7 +13,7 @@ from generator.model import CONTROL_PLANE, LOAD_BALANCER, Cluster, Host
 # Labels of RFC 1123, in lower case; the whole is the value of a node label, which has at most 63 characters.
 _NAME = re.compile(r"(?=.{1,63}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 # Interfaces that container networks make; ``lo`` carries no VRRP.
-_FOREIGN = re.compile(r"lo|(docker|cni|kube-ipvs|tunl|virbr)[0-9]+|(flannel|flannel-v6|vxlan|vxlan-v6)\..*|(cali|veth|br-).*")
+_FOREIGN = re.compile(r"lo|(docker|cni|kube-ipvs|tunl)[0-9]+|(flannel|flannel-v6|vxlan|vxlan-v6)\..*|(cali|veth).*|br-[0-9a-f]{12}")
 _KUBERNETES_KEYS = (
     "kubelet",
     "kubeletExtraArgs",

@@ -1,8 +1,9 @@
 """KUB: what kubeadm, the API server and kube-proxy refuse or misread, release by release."""
 
-import ipaddress
 import re
 from collections.abc import Iterator
+
+from netaddr import valid_ipv6
 
 from generator import versions
 from generator.diagnostics import Path, Related
@@ -165,7 +166,7 @@ def node_mask(cluster: Cluster) -> Iterator[Finding]:
             yield Finding(
                 path,
                 f"podSubnet {network} can't be cut into /{text} networks, one a node",
-                f"make podSubnet a /{max(0, int(text) - 16)} to /{text}, or change {flag}",
+                f"make {flag} {network.prefixlen} to {min(bits, network.prefixlen + 16)}, or change podSubnet",
             )
 
 
@@ -225,11 +226,7 @@ def too_new_settings(cluster: Cluster) -> Iterator[Finding]:
 
 def _is_san(text: str) -> bool:
     if ":" in text:
-        try:
-            ipaddress.IPv6Address(text)
-        except ValueError:
-            return False
-        return True
+        return bool(valid_ipv6(text))
     return _SUBDOMAIN.fullmatch(text.removeprefix("*.")) is not None
 
 

@@ -42,7 +42,7 @@ def half_endpoint(cluster: Cluster) -> Iterator[Finding]:
 
     Use instead: both, or, with one control plane, neither.
 
-    Source: design.md, section 1; kubernetes-sigs/kubespray, ha-mode.md.
+    Source: design.md, section 1; checklist row 6.
     """
     if (cluster.endpoint is None) != (cluster.load_balancer is None):
         has, lacks = ("controlPlaneEndpoint", "loadBalancer") if cluster.endpoint else ("loadBalancer", "controlPlaneEndpoint")

@@ -24,7 +24,7 @@ def old_containerd(cluster: Cluster) -> Iterator[Finding]:
     """
     An older containerd than this Kubernetes wants.
 
-    Why it hurts: its project tests each Kubernetes minor with certain releases; older ones lack fixes, and from 1.36 on parts of the CRI.
+    Why it hurts: its project tests each Kubernetes minor with certain releases; older ones lack fixes that it needs.
 
     Example: `containerRuntimeVersion: "1.7"` with Kubernetes 1.36.0.
 

@@ -41,7 +41,7 @@ def long_password(cluster: Cluster) -> Iterator[Finding]:
     """
     A VRRP password of more than eight characters.
 
-    Why it hurts: the field has eight bytes; keepalived cuts the rest off and reports an error, other routers refuse the advertisement.
+    Why it hurts: the field has eight bytes; keepalived cuts the rest off and reports an error.
 
     Example: a password of nine characters.
 

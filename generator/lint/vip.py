@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from netaddr import IPAddress
+from netaddr import IPAddress, valid_ipv4
 
 from generator.diagnostics import Related
 from generator.lint import Finding, rule
@@ -203,3 +203,22 @@ def endpoint_name(cluster: Cluster) -> Iterator[Finding]:
             "choose a name for the API alone",
             related=(Related(("hosts", owner.index, "name"), "the host"),) if owner else (),
         )
+
+
+@rule("NET018", "warning")
+def endpoint_is_address(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The endpoint's name is an address.
+
+    Why it hurts: every kubeconfig and certificate then names the address itself; the VIP can never move to another network without new
+    certificates and an edit on every host.
+
+    Example: `controlPlaneEndpoint: {name: 192.168.1.31, address: 192.168.1.31/24}`, as the origin has it.
+
+    Use instead: a name; the generated hosts file resolves it.
+
+    Source: kubernetes/kubeadm#1447; labring/sealos#615; checklist row 3.
+    """
+    if cluster.endpoint is not None and valid_ipv4(cluster.endpoint.name):
+        name = cluster.endpoint.name
+        yield Finding(("controlPlaneEndpoint", "name"), f"endpoint name {name} is an address", "choose a name such as api.example.net")

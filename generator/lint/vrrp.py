@@ -1,7 +1,6 @@
 """LBR: keepalived's VRRP instance: ids, priorities, times."""
 
 from collections.abc import Iterator
-from decimal import Decimal
 
 from generator.diagnostics import Path, Related
 from generator.lint import Finding, rule
@@ -69,9 +68,10 @@ def advert_interval(cluster: Cluster) -> Iterator[Finding]:
     if cluster.load_balancer is None:
         return
     keepalived = cluster.load_balancer.keepalived
-    seconds = Decimal(keepalived.advert_interval)
+    whole, _, part = keepalived.advert_interval.partition(".")
+    hundredths = int(whole) * 100 + int(part.ljust(2, "0") or 0)
     two = keepalived.vrrp_version == 2
-    if not (1 <= seconds <= 255 and seconds == int(seconds) if two else Decimal("0.01") <= seconds <= Decimal("40.95")):
+    if not (100 <= hundredths <= 25_500 and hundredths % 100 == 0 if two else 1 <= hundredths <= 4095):
         yield Finding(
             (*_KEEPALIVED, "advertInterval"),
             f"VRRP version {keepalived.vrrp_version} can't advertise every {keepalived.advert_interval} s",

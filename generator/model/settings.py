@@ -21,6 +21,7 @@ class Nginx:
     next_upstream_timeout: str
     idle_timeout: str
     tcp_keepalive: str
+    worker_processes: int
     worker_connections: int
     shutdown_timeout: str
     check_port: int

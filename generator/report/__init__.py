@@ -1,4 +1,4 @@
-"""The only code that formats: one file an output format, each with ``render(checked, ...)``."""
+"""The only code that formats: one file an output format, each with ``render(checked, color=...)``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ FORMATS = tuple(sorted(entry.name for entry in iter_modules(__path__)))
 
 
 def render(name: str, checked: Sequence[Checked], *, color: bool) -> str:
-    """All findings of *checked* in the format *name*, one of :data:`FORMATS`."""
+    """All findings of *checked* in the format *name*, one of :data:`FORMATS`; only ``text`` knows colours."""
     text: str = import_module(f"{__name__}.{name}").render(checked, color=color)
     return text
+
+
+def visible(text: str) -> str:
+    """*text* on one line, without anything that a terminal would act on: file names and values are other people's."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def render(checked: Sequence[Checked], *, color: bool) -> str:
-    """``{"version", "files", "findings", "summary"}``; positions count from 1, in code points."""
+    """``{"version", "files", "findings", "summary"}`` in ASCII; positions count from 1, in code points."""
     del color
     findings = [_entry(one.source, finding) for one in checked for finding in one.diagnostics]
     counts = Counter(entry["severity"] for entry in findings)
@@ -25,7 +25,8 @@ def render(checked: Sequence[Checked], *, color: bool) -> str:
         "findings": findings,
         "summary": {severity: counts[severity] for severity in SEVERITIES},
     }
-    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+    # ASCII, so that it is the same document whatever the locale of the pipe is.
+    return json.dumps(document, indent=2) + "\n"
 
 
 def _entry(source: Source, finding: Diagnostic) -> dict[str, Any]:

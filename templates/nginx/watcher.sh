@@ -27,9 +27,9 @@ SERVER='^[[:space:]]*server[[:space:]]+([^[:space:];]+)[^;#]*;([[:space:]]*#[[:s
 
 declare -a seed=()                        # the lines of SEED
 declare -a servers=() labels=()           # address:port and name of each server; the arrays below have the same index
-declare -a fails=() out=() good=() back=() hold=() # failures in a row; is it down; good since; up since; how long it must be good
+declare -a fails=() out=() good=() back=() hold=() # failures in a row; down?; good since; up since; how long to be good
 mutes=0 kill_after=0 kill_hold=0          # nginx: silences in a row; when it may be killed (again); the wait after that
-reload_after=0 reload_owed=''            # no reload before; nginx has not read LIVE yet
+reload_after=0 reload_owed=''             # no reload before; nginx has not read LIVE yet
 declare -A said=()                        # complaints that still hold
 
 say() { printf '%s\n' "$*"; }
@@ -114,6 +114,8 @@ probe() {
     done
     ((end == 1)) || kill -KILL "$api_pid" 2>/dev/null || :
     if [[ $heard ]]; then settled curl "curl works again"; else complain curl "curl gives no result: the API servers are not watched"; fi
+    # What nginx said is read even when curl took all the time: silence is a reason to kill, a slow curl is none.
+    now; ((deadline >= NOW + 10)) || deadline=$((NOW + 10))
     end=0
     if next_line "$lb"; then answer=$REPLY; else end=$?; fi
     # No end of file within the time: it hangs in connect, so a frozen nginx has filled its backlog.

@@ -11,6 +11,7 @@
 #
 # Run again after a kill: a kubeadm init that did not finish is reset first, as long as etcd has no other member. One that
 # finished is never reset. Leaving the cluster is ops/reset.sh.
+# Exit status: 0 done, 1 failed, 2 usage, 3 waits for something that is not there yet.
 set -euo pipefail
 STEP=50 TITLE="kubeadm init, handoff archives"
 # shellcheck source=lib.sh

@@ -11,8 +11,10 @@
 # STOWAGE_PASSPHRASE_FILE names. After: this API server is ready and its etcd votes. The node is not Ready yet: the pod network is
 # step 80. The archive is removed when the join is done, not before: run again after a kill, this resets what the killed kubeadm
 # left and takes the archive in once more. A join that finished is never reset.
+# Exit status: 0 done, 1 failed, 2 usage, 3 waits for something that is not there yet.
 set -euo pipefail
-STEP=60 TITLE="control plane joins" HANDOFF=''
+STEP=60 TITLE="control plane joins"
+HANDOFF='' # it takes one
 # shellcheck source=lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=kube.sh
@@ -39,13 +41,9 @@ step_do() {
 join() {
   lay
   reload_changed
-  if [[ ! $PLAN ]]; then
-    config_valid "$BUNDLE/kubeadm/join.yaml"
-    CRYPT=1 handoff_open "${SHARED_PKI[@]}" stowage-discovery.conf
-    handoff_usable
-  fi
+  handoff_take "${SHARED_PKI[@]}" stowage-discovery.conf
   if marked 60-started; then act "reset a kubeadm join that did not finish" reset_member; fi
-  act "install the handoff and kubeadm join --config $BUNDLE/kubeadm/join.yaml" take_in_and_join
+  act "install the shared CA files, then kubeadm join --config $BUNDLE/kubeadm/join.yaml" install_and_join
 }
 
 # reset_member: kubeadm reset, when it can take this host's etcd member out of the cluster: a voter that comes back with an empty log has
@@ -59,18 +57,16 @@ reset_member() {
   unmark 60-started
 }
 
-# take_in_and_join: the mark comes first: from here on, whatever lies in /etc/kubernetes is ours to reset.
-take_in_and_join() {
+# install_and_join: the mark comes first: from here on, whatever lies in /etc/kubernetes is ours to reset.
+install_and_join() {
   local name
   mark 60-started
-  (umask 022 && mkdir -p "$KUBE/pki/etcd")
   for name in "${SHARED_PKI[@]}"; do
     case $name in
       *.crt | *.pub) lay_whole "$PRIVATE/$name" "$KUBE/$name" 0644 ;;
       *) lay_whole "$PRIVATE/$name" "$KUBE/$name" 0600 ;;
     esac
   done
-  lay_whole "$PRIVATE/stowage-discovery.conf" "$DISCOVERY" 0600
   kubeadm_run join "$BUNDLE/kubeadm/join.yaml"
 }
 
@@ -79,7 +75,8 @@ tidy() {
   local missing
   handoff_tidy
   if [[ -z $HANDOFF || ! -e $HANDOFF || $PLAN ]]; then return; fi
-  missing=$(comm -12 <(missing_nodes) <(names_of "$CONTROL_PLANES" | sort) | paste -s -d ' ')
+  missing=$(missing_nodes) || { warn "$HANDOFF holds the CA keys, and the cluster does not say who needs it yet"; return; }
+  missing=$(comm -12 <(printf '%s' "$missing") <(names_of "$CONTROL_PLANES" | sort) | paste -s -d ' ')
   if [[ $missing ]]; then warn "$HANDOFF holds the CA keys; it is needed yet by: $missing"
   elif rm -f -- "$HANDOFF" 2>/dev/null; then note "removed $HANDOFF"
   else warn "$HANDOFF holds the CA keys and cannot be removed from here: destroy it"; fi

@@ -11,8 +11,10 @@
 # kubelet runs with a certificate of its own. The node is not Ready yet: the pod network is step 80. The copy in
 # /var/lib/stowage is removed when the join is done; one given with --handoff stays, for the other workers.
 # Run again after a kill: what the killed kubeadm left is reset first. A join that finished is never reset.
+# Exit status: 0 done, 1 failed, 2 usage, 3 waits for something that is not there yet.
 set -euo pipefail
-STEP=65 TITLE="worker joins" HANDOFF=''
+STEP=65 TITLE="worker joins"
+HANDOFF='' # it takes one
 # shellcheck source=lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=kube.sh
@@ -38,13 +40,9 @@ joined() { [[ -s $KUBE/kubelet.conf ]] && systemctl is-active --quiet kubelet.se
 join() {
   lay
   reload_changed
-  if [[ ! $PLAN ]]; then
-    config_valid "$BUNDLE/kubeadm/join.yaml"
-    handoff_open stowage-discovery.conf
-    handoff_usable
-  fi
+  handoff_take stowage-discovery.conf
   if marked 65-started; then act "reset a kubeadm join that did not finish" reset_worker; fi
-  act "lay the token and kubeadm join --config $BUNDLE/kubeadm/join.yaml" take_in_and_join
+  act "kubeadm join --config $BUNDLE/kubeadm/join.yaml" kubeadm_run join "$BUNDLE/kubeadm/join.yaml"
 }
 
 # reset_worker: kubeadm refuses to join where the certificate of the CA lies already.
@@ -52,13 +50,6 @@ reset_worker() {
   kubeadm_reset || : # a worker has no member
   rm -f -- "$KUBE/pki/ca.crt"
   unmark 65-started
-}
-
-take_in_and_join() {
-  mark 65-started
-  (umask 022 && mkdir -p "$KUBE")
-  lay_whole "$PRIVATE/stowage-discovery.conf" "$DISCOVERY" 0600
-  kubeadm_run join "$BUNDLE/kubeadm/join.yaml"
 }
 
 stowage_main "$@"

@@ -13,6 +13,7 @@
 #
 # Before: all control planes of the inventory are healthy voters. After the rename: waits until the running etcd has the new flags
 # (the kubelet may notice 20 s late), then until all are healthy; else the old manifest comes back. Safe to run again after a kill.
+# Exit status: 0 done, 1 failed, 2 usage, 3 waits for something that is not there yet.
 set -euo pipefail
 STEP=70 TITLE="etcd manifest lists all members"
 # shellcheck source=lib.sh

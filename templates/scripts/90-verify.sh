@@ -7,8 +7,10 @@
 #
 # Reads only. Every check is a line; all that failed is named at the end, and then the exit status is 1. A control plane answers for the cluster: nodes, versions, every API server through every path,
 # etcd and its manifest, certificates; a load balancer for nginx, its watcher, keepalived and the VIP; a worker for its kubelet.
+# Exit status: 0 all checks passed, 1 some failed, 2 usage.
 set -euo pipefail
-STEP=90 TITLE="what runs is what was planned" READ_ONLY=1
+STEP=90 TITLE="what runs is what was planned"
+READ_ONLY=1 # no lock, no state
 # shellcheck source=lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=kube.sh

@@ -45,7 +45,7 @@ api_ready() { kube "--server=https://$1" "${@:2}" get --raw=/readyz; }
 # missing_nodes: the nodes of the inventory that the cluster does not have, one a line; only on control planes.
 missing_nodes() {
   local there
-  there=$(kube get nodes --output=name)
+  there=$(kube get nodes --output=name) || return 1
   comm -23 <(names_of "$CONTROL_PLANES $WORKERS" | sort) <(sort <<<"${there//node\//}")
 }
 
@@ -241,10 +241,21 @@ handoff_find() {
     "copy $VAR/handoff/$1.handoff of $(first_control_plane) to $ARCHIVE here (or give it with --handoff FILE); if it is not there either: run step 50 or ops/handoff.sh on $(first_control_plane)"
 }
 
-# handoff_open NAME...: the verified files of ARCHIVE into PRIVATE; changes nothing else. CRYPT=1: asks for the passphrase.
+# handoff_take NAME...: takes ARCHIVE in: all NAMEs into PRIVATE, the discovery file to its place (kubeadm's validator wants it to exist).
+# Nothing of a cluster changes here yet.
+handoff_take() {
+  if [[ ! $PLAN ]]; then
+    handoff_open "$@"
+    handoff_usable
+  fi
+  act "lay $DISCOVERY" lay_whole "${PRIVATE-}/stowage-discovery.conf" "$DISCOVERY" 0600
+  if [[ ! $PLAN ]]; then config_valid "$BUNDLE/kubeadm/join.yaml"; fi
+}
+
+# handoff_open NAME...: the verified files of ARCHIVE into PRIVATE. One that holds more than the discovery file is encrypted.
 handoff_open() {
   private
-  if [[ ${CRYPT-} ]]; then
+  if (($# > 1)); then
     passphrase
     crypt -d <"$ARCHIVE" 2>/dev/null >"$PRIVATE/tar" || die "$ARCHIVE does not open" "wrong passphrase, or copy it again from $(first_control_plane)"
   else
@@ -271,6 +282,7 @@ handoff_usable() {
 lay_whole() {
   local tmp
   tmp=$(beside "$2")
+  mkdir -p -- "$(dirname "$2")"
   rm -f -- "$tmp"
   (umask 077 && cat -- "$1" >"$tmp")
   chmod -- "$3" "$tmp"

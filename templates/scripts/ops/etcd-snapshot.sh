@@ -8,6 +8,7 @@
 #
 # The file has every Secret of the cluster in it, as a rule in clear: keep it 0600 and off this host. A restore also needs the files
 # of /etc/kubernetes/pki (ops/handoff.sh packs them, encrypted). Old snapshots stay until you remove them.
+# Exit status: 0 done, 1 failed, 2 usage.
 set -euo pipefail
 STEP=etcd-snapshot TITLE="saves what etcd holds"
 # shellcheck source=lib.sh

@@ -14,6 +14,7 @@
 #   worker.handoff         the certificate of the CA and the token, no key
 #
 # Each is made only if the inventory has hosts that need it. Step 80 removes both once every planned node has joined.
+# Exit status: 0 done, 1 failed, 2 usage.
 set -euo pipefail
 STEP=handoff TITLE="archives for hosts that join"
 # shellcheck source=lib.sh

@@ -7,6 +7,7 @@
 #
 # HOST must be down for good, or have been reset: a control plane that still runs leaves with ops/reset.sh, on itself. With three members,
 # remove the dead one before a new one joins: the other way round, two of four would have to answer.
+# Exit status: 0 done, 1 failed, 2 usage.
 set -euo pipefail
 STEP=remove-member TITLE="a dead control plane leaves"
 # shellcheck source=lib.sh

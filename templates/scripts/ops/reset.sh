@@ -11,6 +11,7 @@
 # kubeadm reset takes the member of this host out of etcd, stops its containers and removes its files. That needs a healthy etcd:
 # a reset with another member down could take the quorum along, so it is refused. Packages, images, nginx, keepalived and the VIP
 # stay as they are (steps 10 to 40 have --rollback). Afterwards, on a control plane: kubectl delete node HOST.
+# Exit status: 0 done, 1 failed, 2 usage.
 set -euo pipefail
 STEP=reset TITLE="this host leaves the cluster"
 # shellcheck source=lib.sh

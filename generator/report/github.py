@@ -1,0 +1,39 @@
+"""Findings as GitHub's workflow commands, which show them beside the lines of a pull request.
+
+Source: docs.github.com, *Workflow commands for GitHub Actions*; the escapes are those of ``@actions/core``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from generator.diagnostics import Diagnostic
+
+if TYPE_CHECKING:
+    from generator.compiler import Checked
+    from generator.source import Source
+
+_COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
+
+
+def render(checked: Sequence[Checked], *, color: bool) -> str:
+    """One command a finding; nothing where there are none."""
+    del color
+    return "".join(_command(one.source, finding) for one in checked for finding in one.diagnostics)
+
+
+def _command(source: Source, finding: Diagnostic) -> str:
+    at = finding.position or source.position(finding.path, on_key=finding.on_key)
+    place = {"file": source.name, "line": at.line, "col": at.column, "endColumn": at.column + at.length, "title": finding.code}
+    properties = ",".join(f"{name}={_property(str(value))}" for name, value in place.items())
+    remedy = f"\nhelp: {finding.remedy}" if finding.remedy else ""
+    return f"::{_COMMANDS[finding.severity]} {properties}::{_data(finding.message + remedy)}\n"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

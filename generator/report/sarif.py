@@ -1,0 +1,64 @@
+"""Findings as SARIF, which code hosts and editors read.
+
+Source: OASIS *Static Analysis Results Interchange Format* 2.1.0; columns count code points from 1 (3.14.17), ends are exclusive (3.30.8).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from generator import __version__, lint
+from generator.diagnostics import Diagnostic, Position
+
+if TYPE_CHECKING:
+    from generator.compiler import Checked
+    from generator.source import Source
+
+_LEVELS = {"error": "error", "warning": "warning", "info": "note"}
+
+
+def render(checked: Sequence[Checked], *, color: bool) -> str:
+    """One run with all findings, and the essays of the rules that made them."""
+    del color
+    results = [_result(one.source, finding) for one in checked for finding in one.diagnostics]
+    codes = {result["ruleId"] for result in results}
+    driver = {"name": "stowage", "version": __version__, "rules": [_rule(rule) for rule in lint.rules() if rule.code in codes]}
+    run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
+    document = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _rule(rule: lint.Rule) -> dict[str, Any]:
+    return {
+        "id": rule.code,
+        "shortDescription": {"text": rule.title},
+        "help": {"text": rule.essay},
+        "defaultConfiguration": {"level": _LEVELS[rule.severity]},
+    }
+
+
+def _result(source: Source, finding: Diagnostic) -> dict[str, Any]:
+    at = finding.position or source.position(finding.path, on_key=finding.on_key)
+    result: dict[str, Any] = {
+        "ruleId": finding.code,
+        "level": _LEVELS[finding.severity],
+        "message": {"text": f"{finding.message}; {finding.remedy}" if finding.remedy else finding.message},
+        "locations": [_location(source, at)],
+    }
+    if finding.related:
+        result["relatedLocations"] = [
+            _location(source, source.position(related.path, on_key=related.on_key)) | {"message": {"text": related.label}}
+            for related in finding.related
+        ]
+    return result
+
+
+def _location(source: Source, at: Position) -> dict[str, Any]:
+    path = PurePath(source.name)
+    uri = path.as_uri() if path.is_absolute() else quote(path.as_posix(), errors="surrogateescape")
+    region = {"startLine": at.line, "startColumn": at.column, "endColumn": at.column + at.length}
+    return {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": region}}
