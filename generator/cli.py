@@ -45,11 +45,12 @@ def main() -> NoReturn:
             # Names and values are any text; a terminal's encoding may not have it.
             stream.reconfigure(errors="backslashreplace")
     status: str | int | None = 2
+    stdout = sys.stdout
     try:
         status = stowage.main(prog_name="stowage", standalone_mode=False) or 0
     except SystemExit as end:
-        # Who read our output has gone: click ends that with 1, which says findings.
-        status = 2 if isinstance(end.__context__, BrokenPipeError) else end.code
+        # Who read our output has gone: click puts another stream in its place and ends with 1, which would say findings.
+        status = end.code if sys.stdout is stdout else 2
     except click.ClickException as error:
         error.show()
     except click.Abort:
@@ -151,7 +152,7 @@ def bundle(context: click.Context, inventories: tuple[Path, ...], output: Path, 
         _say(context, "nothing was written", err=True)
         context.exit(1)
     _refuse_twins(checked)
-    known = [_read_secrets(secrets, one) for one in checked]
+    known = [_read_secrets(secrets, one) if secrets else {} for one in checked]
     for number, one in enumerate(checked):
         assert one.cluster is not None
         if len(checked) > 1 and sys.stderr is not None and sys.stderr.isatty():
@@ -174,28 +175,14 @@ def _refuse_twins(checked: list[Checked]) -> None:
             raise Stop(f"{one.source.name}: cluster {one.cluster.name} is in {other} too", "give each cluster a name of its own")
 
 
-def _read_secrets(folder: Path | None, checked: Checked) -> dict[str, bytes]:
-    """The secrets that the inventory names: one a file, a final newline isn't part of it.  Never part of a message."""
-    from generator import compiler
+def _read_secrets(folder: Path, checked: Checked) -> dict[str, bytes]:
+    from generator import secrets
 
     assert checked.cluster is not None
-    if folder is None:
-        return {}
-    if folder.stat().st_mode & 0o077:
-        raise Stop(f"{folder}: others than its owner may look into it", f"chmod 0700 {folder}")
-    secrets = {}
-    for name in compiler.secret_names(checked.cluster):
-        try:
-            with (folder / name).open("rb") as file:
-                data = file.read(4096).removesuffix(b"\n")
-        except OSError as error:
-            remedy = f"{checked.source.name} names the secret {name}: put it there, or leave --secrets out and it is asked for on the host"
-            raise Stop(f"{folder / name}: {error.strerror}", remedy) from None
-        wrong = compiler.wrong_secret(data)
-        if wrong:
-            raise Stop(f"{folder / name}: no VRRP password", wrong)
-        secrets[name] = data
-    return secrets
+    try:
+        return secrets.read(folder, checked.cluster)
+    except secrets.SecretError as error:
+        raise Stop(str(error), error.remedy) from None
 
 
 @stowage.command(context_settings=_CONTEXT)

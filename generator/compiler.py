@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from generator import __version__, artifacts, bundle, lint, source, validate
+from generator import __version__, artifacts, bundle, lint, secrets, source, validate
 from generator.artifacts import lock
 from generator.diagnostics import Diagnostic, has_errors
 from generator.model import build
@@ -53,9 +52,9 @@ def _place(read: source.Source, diagnostic: Diagnostic) -> tuple[int, int, str, 
     return position.line, position.column, diagnostic.code, diagnostic.message
 
 
-def compile_to(out: Path, cluster: Cluster, secrets: Mapping[str, bytes]) -> bundle.Written:
-    """Write the bundle of *cluster* below *out*; *secrets* holds what ``--secrets`` gave, by name.  Raises ``bundle.BundleError``."""
-    return bundle.write(out, cluster.name, _about(cluster), artifacts.plan(cluster), _overlay(cluster, secrets))
+def compile_to(out: Path, cluster: Cluster, known: Mapping[str, bytes]) -> bundle.Written:
+    """Write the bundle of *cluster* below *out*; *known* holds what ``secrets.read`` gave.  Raises ``bundle.BundleError``."""
+    return bundle.write(out, cluster.name, _about(cluster), artifacts.plan(cluster), secrets.overlay(cluster, known))
 
 
 def _about(cluster: Cluster) -> dict[str, Any]:
@@ -67,20 +66,3 @@ def _about(cluster: Cluster) -> dict[str, Any]:
         "hosts": [{"name": host.name, "role": host.role} for host in cluster.hosts],
         "steps": [asdict(step) | {"script": step.script} for step in STEPS],
     }
-
-
-def secret_names(cluster: Cluster) -> tuple[str, ...]:
-    """Names of the secrets that the inventory of *cluster* wants, each a file in the directory given with ``--secrets``."""
-    wanted = cluster.load_balancer.keepalived.auth_secret if cluster.load_balancer else ""
-    return (wanted,) if wanted else ()
-
-
-def wrong_secret(data: bytes) -> str:
-    """What a VRRP password must be, where *data* is none; else empty.  Step 40 says the same of one that is typed (keepalived.conf(5))."""
-    return "" if re.fullmatch(rb"[A-Za-z0-9._+=/@%:,-]{1,8}", data) else "write 1 to 8 of A-Z a-z 0-9 . _ + = / @ % : , - on one line"
-
-
-def _overlay(cluster: Cluster, secrets: Mapping[str, bytes]) -> dict[str, dict[str, bytes]]:
-    """The secret files of each host: just those that the host needs."""
-    wanted = {name: secrets[name] for name in secret_names(cluster) if name in secrets}
-    return {host.name: wanted for host in cluster.load_balancers} if wanted else {}

@@ -58,9 +58,15 @@ def keepalived(value: str) -> str:
 
 
 def systemd(value: str) -> str:
-    """One assignment value inside double quotes, as ``Environment="NAME=value"`` takes it (systemd.syntax(7): specifiers are doubled)."""
+    """
+    One assignment value inside double quotes, as ``Environment="NAME=value"`` takes it (systemd.syntax(7): specifiers are doubled).
+
+    A ``$`` is refused: ExecStart wants it doubled, Environment doesn't (systemd.exec(5)).
+    """
     _refuse_control(value, "a unit file")
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    if "$" in value:
+        raise ValueError("a dollar sign can't stand in a unit file")
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
 
 
 def toml(value: str) -> str:

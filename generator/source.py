@@ -30,6 +30,7 @@ _CONTROL = re.compile(
 )
 # To the end of the line: where the text can't be parsed, nobody knows what ends a password.
 _SECRET_TEXT = re.compile(r"""((?:auth[_-]?pass|password)["']?\s*:\s*)(?!\{\s*secret\b)(\S.*)""", re.IGNORECASE)
+_SECRET_NAME = re.compile("""["']?[a-z0-9-]+["']?""")
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 
 
@@ -71,8 +72,11 @@ class Source:
         text = lines[number - 1] if 0 < number <= len(lines) else ""
         text = _SECRET_TEXT.sub(lambda match: match[1] + "*" * len(match[2].rstrip()), text)
         for path in SECRETS:
-            row, column, length = self.values.get(path, (-1, 0, 0))
-            if row == number - 1 and not text[column:].startswith("{") and (*path, "secret") not in self.keys:
+            named = (*path, "secret") in self.keys
+            row, column, length = self.values.get((*path, "secret") if named else path, (-1, 0, 0))
+            # Where the name belongs may stand a password, which is seldom fit for a name.
+            shown = _SECRET_NAME.fullmatch(text, column, column + length) if named else text.startswith("{", column)
+            if row == number - 1 and not shown:
                 text = text[:column] + "*" * length + text[column + length :]
         return text
 

@@ -48,7 +48,10 @@ class Bundle:
 
 # The example first, then whatever else stands beside it, then the goldens of the tests.
 GOLDENS = (
-    *(Golden(path.stem, path, REPOSITORY / "out") for path in sorted((REPOSITORY / "inventories").glob("*.yaml"), key=lambda p: (p.stem != "example", p))),
+    *(
+        Golden(path.stem, path, REPOSITORY / "out")
+        for path in sorted((REPOSITORY / "inventories").glob("*.yaml"), key=lambda p: (p.stem != "example", p))
+    ),
     *(Golden(path.parent.name, path, path.parent) for path in sorted(GOLDEN_FOLDER.glob("*/inventory.yaml"))),
 )
 

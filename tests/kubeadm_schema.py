@@ -37,10 +37,17 @@ VOLUME = {"name": "string", "hostPath": "string", "mountPath": "string", "readOn
 ENDPOINT = {"advertiseAddress": "string", "bindPort": "int"}
 PATCHES = {"directory": "string"}
 TIMEOUTS = {
-    name: "duration"
-    for name in ("controlPlaneComponentHealthCheck", "kubeletHealthCheck", "kubernetesAPICall", "etcdAPICall", "tlsBootstrap", "discovery", "upgradeManifests")
+    "controlPlaneComponentHealthCheck": "duration", "kubeletHealthCheck": "duration", "kubernetesAPICall": "duration", "etcdAPICall": "duration",
+    "tlsBootstrap": "duration", "discovery": "duration", "upgradeManifests": "duration",
+}  # fmt: skip
+BOOTSTRAP_TOKEN = {
+    "token": "string",
+    "description": "string",
+    "ttl": "duration",
+    "expires": "string",
+    "usages": "strings",
+    "groups": "strings",
 }
-BOOTSTRAP_TOKEN = {"token": "string", "description": "string", "ttl": "duration", "expires": "string", "usages": "strings", "groups": "strings"}
 
 
 def tables(version: str) -> dict[str, Table]:
@@ -200,19 +207,23 @@ def _typed(value: Any, wanted: Any, where: str, version: str) -> Iterator[str]:
         else:
             for index, item in enumerate(value):
                 yield from _typed(item, wanted[0], f"{where}[{index}]", version)
+    elif wanted == "arguments" and version != "v1beta3":
+        yield from _arguments(value, where)
     elif wanted == "arguments":
-        if version == "v1beta3":
-            yield from _typed(value, "map", where, version)
-        elif not isinstance(value, list):
-            yield f"{where} is no list of name and value"
-        else:
-            for index, item in enumerate(value):
-                if not isinstance(item, dict) or set(item) != {"name", "value"} or not all(isinstance(part, str) for part in item.values()):
-                    yield f"{where}[{index}] is no name and value"
-                elif not item["name"]:
-                    yield f"{where}[{index}] has no name"
+        yield from _typed(value, "map", where, version)
     elif not _is(value, wanted):
         yield f"{where} is no {wanted}: {value!r}"
+
+
+def _arguments(value: Any, where: str) -> Iterator[str]:
+    if not isinstance(value, list):
+        yield f"{where} is no list of name and value"
+        return
+    for index, item in enumerate(value):
+        if not isinstance(item, dict) or set(item) != {"name", "value"} or not all(isinstance(part, str) for part in item.values()):
+            yield f"{where}[{index}] is no name and value"
+        elif not item["name"]:
+            yield f"{where}[{index}] has no name"
 
 
 def _is(value: Any, wanted: str) -> bool:
@@ -391,7 +402,7 @@ def _kubelet(document: dict[str, Any], minor: int) -> Iterator[str]:
         yield "failCgroupV1 came with 1.31"
     if document.get("imageGCLowThresholdPercent", 80) >= document.get("imageGCHighThresholdPercent", 85):
         yield "imageGCLowThresholdPercent is not below imageGCHighThresholdPercent"
-    if not -1 <= document.get("podPidsLimit", -1):
+    if document.get("podPidsLimit", -1) < -1:
         yield "podPidsLimit"
 
 

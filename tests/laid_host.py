@@ -43,7 +43,7 @@ fi
 
 
 def stream_module() -> Path:
-    """This machine's stream module; skips (in CI fails) where there is none."""
+    """The stream module of this machine; skips (in CI fails) where there is none."""
     for folder in ("/usr/lib", "/usr/lib64"):
         if (Path(folder) / MODULE).exists():
             return Path(folder) / MODULE

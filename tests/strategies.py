@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 MINORS = range(28, 37)
 # The newest release of each minor that the tables know.
-RELEASES = {28: "1.28.15", 29: "1.29.15", 30: "1.30.14", 31: "1.31.14", 32: "1.32.13", 33: "1.33.13", 34: "1.34.10", 35: "1.35.7", 36: "1.36.3"}
+RELEASES = {
+    28: "1.28.15",
+    29: "1.29.15",
+    30: "1.30.14",
+    31: "1.31.14",
+    32: "1.32.13",
+    33: "1.33.13",
+    34: "1.34.10",
+    35: "1.35.7",
+    36: "1.36.3",
+}
 SYSTEMS = ("rocky-9", "rhel-9", "almalinux-9", "openeuler-24.03", "debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04")
 RUNTIMES = ("containerd", "cri-dockerd", "cri-o")
 FAMILIES = ((4,), (6,), (4, 6), (6, 4))
@@ -30,8 +40,16 @@ NETWORKS = {
 
 
 def inventory(
-    *, minor: int = 34, runtime: str = "containerd", cni: Any = "flannel", families: tuple[int, ...] = (4,), planes: int = 3, workers: int = 1,
-    balancers: int = 0, os: str = "debian-12", **cluster: Any,
+    *,
+    minor: int = 34,
+    runtime: str = "containerd",
+    cni: Any = "flannel",
+    families: tuple[int, ...] = (4,),
+    planes: int = 3,
+    workers: int = 1,
+    balancers: int = 0,
+    os: str = "debian-12",
+    **cluster: Any,
 ) -> dict[str, Any]:
     """A plain valid inventory of that shape; *cluster* adds to its ``cluster``."""
 
@@ -66,7 +84,12 @@ def inventory(
 
 WORD = st.from_regex(r"\A[a-z0-9]([a-z0-9-]{0,12}[a-z0-9])?\Z")
 NAME = WORD | st.just("a" * 63) | st.builds("{}.{}".format, WORD, WORD)
-FLAG_VALUE = st.sampled_from(HOSTILE) | st.text(st.characters(exclude_categories=("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")), max_size=12) | st.booleans() | st.integers(0, 99)
+FLAG_VALUE = (
+    st.sampled_from(HOSTILE)
+    | st.text(st.characters(exclude_categories=("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")), max_size=12)
+    | st.booleans()
+    | st.integers(0, 99)
+)
 TIME = st.builds("{}{}".format, st.integers(1, 999), st.sampled_from(["s", "m"]))
 
 
@@ -89,7 +112,9 @@ def cnis(draw: st.DrawFn, minor: int, families: tuple[int, ...], proxy: str) -> 
             calico["linuxDataplane"] = "Nftables"
         calico |= draw(
             optional(
-                encapsulation=st.sampled_from(["VXLANCrossSubnet", "VXLAN", "None"] + (["IPIP", "IPIPCrossSubnet"] if 6 not in families else [])),
+                encapsulation=st.sampled_from(
+                    ["VXLANCrossSubnet", "VXLAN", "None"] + (["IPIP", "IPIPCrossSubnet"] if 6 not in families else [])
+                ),
                 natOutgoing=st.sampled_from(["Enabled", "Disabled"]),
                 mtu=st.integers(1280, 9216),
                 apiServer=st.booleans(),
@@ -141,7 +166,11 @@ def balancing(draw: st.DrawFn, families: tuple[int, ...], *, ipvs: bool, port: i
         return {
             "keepalived": keepalived,
             "ipvs": draw(
-                optional(scheduler=st.sampled_from(["rr", "wrr", "lc", "wlc", "sh"]), delayLoop=st.integers(1, 60), connectTimeout=st.integers(1, 60))
+                optional(
+                    scheduler=st.sampled_from(["rr", "wrr", "lc", "wlc", "sh"]),
+                    delayLoop=st.integers(1, 60),
+                    connectTimeout=st.integers(1, 60),
+                )
             ),
         }
     nginx = draw(
@@ -165,7 +194,9 @@ def balancing(draw: st.DrawFn, families: tuple[int, ...], *, ipvs: bool, port: i
     return {"nginx": nginx, "watcher": watcher, "keepalived": keepalived}
 
 
-PROXY = st.just({"httpProxy": "http://10.77.0.3:3128"}) | st.just({"httpProxy": "http://p.example:1/a~b", "httpsProxy": "https://p", "noProxy": [".a.example", "*.b"]})
+PROXY = st.just({"httpProxy": "http://10.77.0.3:3128"}) | st.just(
+    {"httpProxy": "http://p.example:1/a~b", "httpsProxy": "https://p", "noProxy": [".a.example", "*.b"]}
+)
 OWN = optional(
     interface=st.sampled_from(["eth1", "enp1s0f0np0", "bond0.100", "a", "x" * 15, "Wan_1-2"]),
     os=st.sampled_from(SYSTEMS),
@@ -178,10 +209,25 @@ OWN = optional(
 )
 OWN_KUBERNETES = optional(
     proxy=PROXY,
-    kubelet=optional(maxPods=st.integers(1, 1000), podPidsLimit=st.integers(-1, 9999), kubeReserved=st.just({"cpu": "100m", "memory": "1.5Gi"}), serverTLSBootstrap=st.booleans()),
+    kubelet=optional(
+        maxPods=st.integers(1, 1000),
+        podPidsLimit=st.integers(-1, 9999),
+        kubeReserved=st.just({"cpu": "100m", "memory": "1.5Gi"}),
+        serverTLSBootstrap=st.booleans(),
+    ),
     kubeletExtraArgs=flags("v", "max-open-files", "event-qps"),
-    labels=st.dictionaries(st.sampled_from(["example.net/a", "b", "topology.kubernetes.io/zone", "c.d_e"]), st.sampled_from(["", "yes", "1e3", "on", "A_b.c-d"]), max_size=3),
-    taints=st.lists(st.fixed_dictionaries({"key": st.just("example.net/t"), "effect": st.sampled_from(["NoSchedule", "NoExecute"])}, optional={"value": st.sampled_from(["", "true", "0x1"])}), max_size=1),
+    labels=st.dictionaries(
+        st.sampled_from(["example.net/a", "b", "topology.kubernetes.io/zone", "c.d_e"]),
+        st.sampled_from(["", "yes", "1e3", "on", "A_b.c-d"]),
+        max_size=3,
+    ),
+    taints=st.lists(
+        st.fixed_dictionaries(
+            {"key": st.just("example.net/t"), "effect": st.sampled_from(["NoSchedule", "NoExecute"])},
+            optional={"value": st.sampled_from(["", "true", "0x1"])},
+        ),
+        max_size=1,
+    ),
     imagePullPolicy=st.sampled_from(["IfNotPresent", "Never", "Always"]),
     ignorePreflightErrors=st.sampled_from([["all"], ["NumCPU", "Mem"], []]),
 )
@@ -206,10 +252,17 @@ def inventories(draw: st.DrawFn) -> dict[str, Any]:
         optional(
             imageRepository=st.sampled_from(["registry.k8s.io", "registry.example.net:5000/a/b", "r"]),
             dnsDomain=st.sampled_from(["cluster.local", "k8s", "a.b.c"]),
-            apiServer=optional(certSANs=st.sampled_from([["api.example.net", "203.0.113.10"], ["*.example.net"], ["fd00::5"]]), extraArgs=flags("v", "audit-log-maxage", "event-ttl")),
+            apiServer=optional(
+                certSANs=st.sampled_from([["api.example.net", "203.0.113.10"], ["*.example.net"], ["fd00::5"]]),
+                extraArgs=flags("v", "audit-log-maxage", "event-ttl"),
+            ),
             controllerManager=optional(extraArgs=flags("v", "terminated-pod-gc-threshold")),
             scheduler=optional(extraArgs=flags("v", "kube-api-qps")),
-            etcd=optional(dataDir=st.sampled_from(["/data/etcd", "/a/b_c@1+2"]), extraArgs=flags("snapshot-count", "max-snapshots"), serverCertSANs=st.just(["e.example"])),
+            etcd=optional(
+                dataDir=st.sampled_from(["/data/etcd", "/a/b_c@1+2"]),
+                extraArgs=flags("snapshot-count", "max-snapshots"),
+                serverCertSANs=st.just(["e.example"]),
+            ),
             timeouts=optional(controlPlane=st.sampled_from(["8m", "1h0m1s"]), discovery=st.just("10m0s")),
             extraHosts=st.just([{"name": "registry.example.net", "address": "10.99.9.9"}]),
         )
@@ -225,9 +278,9 @@ def inventories(draw: st.DrawFn) -> dict[str, Any]:
     names = draw(st.lists(NAME, min_size=len(data["hosts"]), max_size=len(data["hosts"]), unique=True))
     for name, host in zip(names, data["hosts"], strict=True):
         host["name"] = name
-        host |= draw(OWN)
+        host.update(draw(OWN))
         if host["role"] != "load-balancer" and draw(st.booleans()):
-            host |= draw(OWN_KUBERNETES)
+            host.update(draw(OWN_KUBERNETES))
         if host["role"] == "control-plane" and draw(st.integers(0, 3)) == 0 and planes > 1:
             host["weight"] = draw(st.integers(1, 1000))
     if "controlPlaneEndpoint" in data and draw(st.booleans()):

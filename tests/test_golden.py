@@ -48,7 +48,11 @@ def difference(name: str, committed: Path, made: Path) -> str:
 def compare(committed: Path, made: Path) -> str:
     """An empty string, or everything that is wrong with the committed tree in one text, with the first difference in full."""
     old, new = tree(committed), tree(made)
-    wrong = [name for name in sorted(old.keys() & new.keys()) if old[name].is_symlink() or old[name].read_bytes() != new[name].read_bytes() or executable(old[name]) != executable(new[name])]
+    wrong = [
+        name
+        for name in sorted(old.keys() & new.keys())
+        if old[name].is_symlink() or old[name].read_bytes() != new[name].read_bytes() or executable(old[name]) != executable(new[name])
+    ]
     lines = [f"stale, the compiler doesn't make it: {name}" for name in sorted(old.keys() - new.keys())]
     lines += [f"missing: {name}" for name in sorted(new.keys() - old.keys())]
     lines += [f"different: {name}" for name in wrong]
@@ -66,7 +70,7 @@ def test_golden(golden, bundle, request, capsys):
         compiled(golden, golden.parent)
         if why:
             with capsys.disabled():
-                print(f"\n{golden.name}: {why}")
+                print(f"\n{golden.name}: {why}")  # noqa: T201 - what changed, for whoever asked for it
     why = compare(committed, bundle.path) if committed.is_dir() else f"{committed} is missing: pytest tests/test_golden.py --update-golden"
     if why:
         pytest.fail(why, pytrace=False)

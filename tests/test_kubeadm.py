@@ -56,7 +56,9 @@ def test_what_kubeadm_would_guess_is_said(bundle):
         assert flags["node-ip"].split(",")[0] == str(host.address), "without it a kubelet may take the VIP for its own address"
         own = document.get("localAPIEndpoint") or document.get("controlPlane", {}).get("localAPIEndpoint")
         assert own == ({"advertiseAddress": str(host.address), "bindPort": cluster.api_port} if host.role == "control-plane" else None)
-        assert ("controlPlane" in kinds.get("JoinConfiguration", {})) is (host.role == "control-plane" and host is not cluster.control_planes[0])
+        assert ("controlPlane" in kinds.get("JoinConfiguration", {})) is (
+            host.role == "control-plane" and host is not cluster.control_planes[0]
+        )
     configuration = by_kind(kubeadm_file(bundle, cluster.control_planes[0].name))["ClusterConfiguration"]
     assert configuration["kubernetesVersion"] == f"v{cluster.kubernetes_version}"
     if cluster.endpoint:
@@ -72,7 +74,9 @@ def test_discovery_is_by_file_and_holds_no_secret(bundle):
         assert "tlsBootstrapToken" not in discovery
 
 
-PATCH_NAME = re.compile(r"(kube-apiserver|kube-controller-manager|kube-scheduler|etcd|kubeletconfiguration)[^.+]*(\+(strategic|merge|json))?\.(json|yaml)")
+PATCH_NAME = re.compile(
+    r"(kube-apiserver|kube-controller-manager|kube-scheduler|etcd|kubeletconfiguration)[^.+]*(\+(strategic|merge|json))?\.(json|yaml)"
+)
 
 
 def test_patch_folders(bundle):

@@ -247,7 +247,6 @@ def test_what_is_not_expressible_is_named_where_it_is_set():
         "cluster.etcd.serverCertSANs",
         "cluster.etcd.peerCertSANs",
         "cluster.featureGates",
-        "cluster.images",
         "cluster.encryptionAlgorithm",
         "hosts[].kubelet",
         "hosts[].kubeletExtraArgs, which differ",

@@ -140,6 +140,28 @@ def test_keepalived_traps(example, laid):
         assert refused("keepalived", host.test_keepalived()), mode
 
 
+@pytest.mark.needs("keepalived", "root")
+def test_keepalived_reads_the_password_that_step_40_lays(all_bundles, laid):
+    """Every character that step 40 takes; and a password file that isn't there, which keepalived only mentions."""
+    bundle = next(all_bundles(golden) for golden in GOLDENS if golden.name == "every-key")
+    host = laid(bundle, "c1")
+    assert "    include /etc/keepalived/stowage-auth.conf\n" in host.text("/etc/keepalived/keepalived.conf")
+    step = (bundle.host("c1") / "scripts/40-load-balancer.sh").read_text()
+    assert "=~ ^[A-Za-z0-9._+=/@%:,-]{1,8}$ ]]" in step, "step 40 takes other characters now: try those here"
+    assert r"""$'authentication {\n    auth_type PASS\n    auth_pass '"$PASSWORD"$'\n}'""" in step, (
+        "step 40 lays another text now: LaidHost must too"
+    )
+    script = ""
+    for password in ("AZaz09._", "+=/@%:,-", "@a", "%a", "-a", "+a", "=a", "/a", ":a", ",a", ".a", "_a"):
+        text = f"authentication {{\n    auth_type PASS\n    auth_pass {password}\n}}"
+        script += f"cat >/etc/keepalived/stowage-auth.conf <<'X'\n{text}\nX\nkeepalived -t -f /etc/keepalived/keepalived.conf || echo '{password}' $?\n"
+    assert host.sh(script).stdout == ""
+    host.path("/etc/keepalived/stowage-auth.conf").unlink()
+    result = host.test_keepalived()
+    assert result.returncode == 0, "its exit status says nothing: hence what it prints counts"
+    assert refused("keepalived", result)
+
+
 def test_keepalived_check_is_laid_as_root_and_executable(bundle):
     for name in balancers(bundle, engine="nginx"):
         rows = [line.split("\t") for line in (bundle.host(name) / "files.tsv").read_text().splitlines()]
@@ -231,7 +253,11 @@ def test_sysctl_files(bundle):
         assert keys, name
         assert len(keys) == len(set(keys)), f"{name}: a key twice"
         # Those that come with a module or a device aren't there before it.
-        unknown = [key for key in keys if not key.startswith(("net.bridge.", "net.ipv4.conf.tunl0.")) and not Path("/proc/sys", key.replace(".", "/")).exists()]
+        unknown = [
+            key
+            for key in keys
+            if not key.startswith(("net.bridge.", "net.ipv4.conf.tunl0.")) and not Path("/proc/sys", key.replace(".", "/")).exists()
+        ]
         assert not unknown, f"{name}: no such kernel settings"
 
 
@@ -241,7 +267,11 @@ def test_sysctl_itself_reads_them(bundle, laid):
     for host in bundle.cluster.hosts[:1]:
         prepared = laid(bundle, host.name)
         lines = [line for text in laid_texts(bundle, "etc/sysctl.d/90-*.conf").values() for line in text.splitlines()]
-        wanted = {match["key"]: match["value"] for line in lines if (match := SYSCTL_LINE.fullmatch(line)) and line.startswith(("net.ipv4.", "net.ipv6."))}
+        wanted = {
+            match["key"]: match["value"]
+            for line in lines
+            if (match := SYSCTL_LINE.fullmatch(line)) and line.startswith(("net.ipv4.", "net.ipv6."))
+        }
         if not wanted:
             continue
         prepared.put("/etc/sysctl.d/90-stowage.conf", "".join(f"{key} = {value}\n" for key, value in wanted.items()))
@@ -272,11 +302,18 @@ def test_the_resolver_takes_the_hosts_block(bundle, laid):
 
 
 def test_chrony_accepts_its_configuration(bundle, laid):
-    texts = [(host.name, path) for host in bundle.cluster.hosts for path in ("/etc/chrony.conf", "/etc/chrony/chrony.conf") if (bundle.host(host) / f"rootfs{path}").exists()]
+    texts = [
+        (host.name, path)
+        for host in bundle.cluster.hosts
+        for path in ("/etc/chrony.conf", "/etc/chrony/chrony.conf")
+        if (bundle.host(host) / f"rootfs{path}").exists()
+    ]
     for name, path in texts:
         host = laid(bundle, name)
         text = host.text(path)
-        assert [line.split()[1] for line in text.splitlines() if line.startswith("server ")] == environment(bundle.host(name))["NTP_SERVERS"].split()
+        assert [line.split()[1] for line in text.splitlines() if line.startswith("server ")] == environment(bundle.host(name))[
+            "NTP_SERVERS"
+        ].split()
     if not texts:
         return
     wants("chronyd", "root")
@@ -337,7 +374,11 @@ def test_docker_crio_and_crictl_configuration(bundle):
         assert set(crio["image"]["pinned_images"]) == {*bundle.cluster.kubeadm_images, *bundle.cluster.cni_images}
         assert crio["runtime"] == {"cgroup_manager": "systemd", "conmon_cgroup": "pod"}
     for text in laid_texts(bundle, "etc/crictl.yaml").values():
-        assert YAML(typ="safe").load(text) == {"runtime-endpoint": bundle.cluster.cri_socket, "image-endpoint": bundle.cluster.cri_socket, "timeout": 10}
+        assert YAML(typ="safe").load(text) == {
+            "runtime-endpoint": bundle.cluster.cri_socket,
+            "image-endpoint": bundle.cluster.cri_socket,
+            "timeout": 10,
+        }
     for text in laid_texts(bundle, "etc/NetworkManager/conf.d/*.conf").values():
         parser = configparser.ConfigParser(delimiters=("=",))
         parser.read_string(text)
@@ -351,7 +392,10 @@ def test_docker_crio_and_crictl_configuration(bundle):
 def scripts(bundle: Bundle) -> tuple[Path, ...]:
     """Every executable file of the bundle: of the first control plane (all scripts) and what the load balancers lay."""
     folders = [bundle.host(bundle.cluster.control_planes[0])]
-    return (bundle.path / "verify.sh", *(path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_mode & 0o100))
+    return (
+        bundle.path / "verify.sh",
+        *(path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_mode & 0o100),
+    )
 
 
 def is_posix(path: Path) -> bool:
@@ -371,7 +415,11 @@ def test_scripts_are_the_same_bytes_everywhere(all_bundles):
 
 @pytest.mark.needs("bash")
 def test_bash_parses_every_script(example):
-    wrong = {path.name: result.stderr for path in scripts(example) if (result := subprocess.run(["bash", "-n", path], capture_output=True, text=True, check=False)).returncode or result.stderr}
+    wrong = {
+        path.name: result.stderr
+        for path in scripts(example)
+        if (result := subprocess.run(["bash", "-n", path], capture_output=True, text=True, check=False)).returncode or result.stderr
+    }
     assert not wrong
 
 
@@ -421,8 +469,16 @@ def test_host_env_means_the_same_to_every_shell(bundle, shell):
     for host in bundle.cluster.hosts:
         wanted = artifact.environment(bundle.cluster, host)
         names = " ".join(wanted)
-        script = f'set -eu; . "$1"; for name in {names}; do eval "printf \'%s=%s\\0\' $name \\"\\${{$name}}\\""; done; set | cut -d= -f1 >&2'
-        result = subprocess.run([shell, "-c", script, shell, str(bundle.host(host) / "host.env")], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True)
+        script = (
+            f'set -eu; . "$1"; for name in {names}; do eval "printf \'%s=%s\\0\' $name \\"\\${{$name}}\\""; done; set | cut -d= -f1 >&2'
+        )
+        result = subprocess.run(
+            [shell, "-c", script, shell, str(bundle.host(host) / "host.env")],
+            env={"PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert dict(pair.split("=", 1) for pair in result.stdout.split("\0")[:-1]) == wanted, host.name
 
 
@@ -686,7 +742,9 @@ def elections(tmp_path_factory):
             host = LaidHost(bundle.path / "hosts" / name, root / name)
             ready = root / f"{name}.ready"
             command, environ = host.command("bash", "-c", f"set -e; {host.tmpfiles()} nginx; touch {ready}; exec sleep 120", hold=True)
-            hosts.append({"command": command, "environment": environ, "interface": "ens9", "log": str(root / f"{name}.log"), "ready": str(ready)})
+            hosts.append(
+                {"command": command, "environment": environ, "interface": "ens9", "log": str(root / f"{name}.log"), "ready": str(ready)}
+            )
         given = {
             "hosts": hosts,
             "vips": [str(vip) for vip in checked.cluster.endpoint.vips],
@@ -713,9 +771,8 @@ def elections(tmp_path_factory):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_keepalived_elects_one_holder_and_fails_over(variant, elections):
     said, log = elections[variant]
-    print(log)
-    assert said, "the test itself failed, see above"
-    assert said["elected"] is not None, "nobody took the VIP"
+    assert said, f"the test itself failed: {log}"
+    assert said["elected"] is not None, f"nobody took the VIP: {log}"
     assert len(said["first"]) == 1, "not exactly one holder"
     assert said["after_stop"] is not None, "nobody took over from a keepalived that was stopped"
     assert said["after_stop"] < 5
@@ -726,10 +783,10 @@ def test_keepalived_elects_one_holder_and_fails_over(variant, elections):
     assert said["double"] < 1, "two holders"
 
 
-def test_nothing_of_this_is_left_behind():
-    """The programs above ended with their namespaces."""
-    found = [path for path in Path("/proc").glob("[0-9]*/cmdline") if b"laid-host" in _read(path)]
-    assert not found
+def test_nothing_of_this_is_left_behind(tmp_path_factory):
+    """The programs above ended with their namespaces: nothing runs whose files are this session's."""
+    mark = f"LAID={tmp_path_factory.getbasetemp()}/".encode()
+    assert not [path for path in Path("/proc").glob("[0-9]*/environ") if mark in _read(path)]
 
 
 def _read(path: Path) -> bytes:

@@ -34,12 +34,9 @@ def name_of(path: Path) -> str:
 
 def prints(source: str) -> list[tuple[int, str]]:
     """Line and outermost filter of every ``{{ }}`` in a template; an empty name where there is none."""
-    found = []
-    for output in render._environment().parse(source).find_all(nodes.Output):
-        for node in output.nodes:
-            if not isinstance(node, nodes.TemplateData):
-                found.append((node.lineno, node.name if isinstance(node, nodes.Filter) else ""))
-    return found
+    outputs = render._environment().parse(source).find_all(nodes.Output)
+    printed = (node for output in outputs for node in output.nodes if not isinstance(node, nodes.TemplateData))
+    return [(node.lineno, node.name if isinstance(node, nodes.Filter) else "") for node in printed]
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=name_of)
@@ -56,21 +53,43 @@ def test_the_walk_sees_a_print_without_one():
 
 
 def test_there_is_a_filter_for_each_quoting_function():
-    own = {name for name, value in vars(quoting).items() if callable(value) and not name.startswith("_") and value.__module__ == quoting.__name__}
+    own = {
+        name
+        for name, value in vars(quoting).items()
+        if callable(value) and not name.startswith("_") and value.__module__ == quoting.__name__
+    }
     assert own == FILTERS
-    assert FILTERS <= render._environment().filters.keys()
+    assert not FILTERS - render._environment().filters.keys()
 
 
 def test_no_filter_swallows_a_mistake():
     environment = render._environment()
     assert not {"default", "d"} & environment.filters.keys()
     for path in TEMPLATES:
-        assert not re.search(r"\|\s*(default|d|safe|string|join|replace|tojson|format)\b|\bis\s+(not\s+)?defined\b", path.read_text()), name_of(path)
+        assert not re.search(r"\|\s*(default|d|safe|string|join|replace|tojson|format)\b|\bis\s+(not\s+)?defined\b", path.read_text()), (
+            name_of(path)
+        )
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=name_of)
 def test_templates_hold_loops_and_conditions_only(path):
-    allowed = (nodes.Template, nodes.Output, nodes.TemplateData, nodes.For, nodes.If, nodes.Name, nodes.Getattr, nodes.Filter, nodes.Tuple, nodes.Compare, nodes.Operand, nodes.Const, nodes.Not, nodes.And, nodes.Or)
+    allowed = (
+        nodes.Template,
+        nodes.Output,
+        nodes.TemplateData,
+        nodes.For,
+        nodes.If,
+        nodes.Name,
+        nodes.Getattr,
+        nodes.Filter,
+        nodes.Tuple,
+        nodes.Compare,
+        nodes.Operand,
+        nodes.Const,
+        nodes.Not,
+        nodes.And,
+        nodes.Or,
+    )
     tree = render._environment().parse(path.read_text())
     assert not {type(node).__name__ for node in tree.find_all(nodes.Node) if not isinstance(node, allowed)}
 

@@ -186,7 +186,6 @@ def unsaid(cluster: Cluster) -> Iterator[str]:
         "cluster.etcd.serverCertSANs": etcd.server_cert_sans,
         "cluster.etcd.peerCertSANs": etcd.peer_cert_sans,
         "cluster.featureGates": cluster.feature_gates,
-        "cluster.images": cluster.image_tags,
         **{f"cluster.{name}": name in lock for name in ("encryptionAlgorithm", "certificateValidityPeriod", "caCertificateValidityPeriod")},
         "cluster.podSubnet, for IPv6 alone": 4 not in cluster.ip_versions,
     }
@@ -217,7 +216,6 @@ def _unsaid_hosts(hosts: tuple[Host, ...]) -> Iterator[str]:
         "hosts[].proxy": some("proxy"),
         "hosts[].sysctl": some("sysctl"),
         "hosts[].extraPackages": some("extra_packages"),
-        "hosts[].containerRuntimeVersion": some("container_runtime_version"),
         "hosts[].swap": any(host.settings.swap == "keep" for host in hosts),
         "hosts[].imagePullPolicy": any(host.settings.image_pull_policy != "IfNotPresent" for host in hosts),
         "hosts[].ignorePreflightErrors": some("ignore_preflight_errors"),

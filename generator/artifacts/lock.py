@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
-from generator import emit
+from generator import emit, validate, versions
 from generator.artifacts import File
 from generator.model import Calico, Cluster
 
@@ -19,9 +19,18 @@ def for_cluster(cluster: Cluster) -> Iterator[File]:
 
 @lru_cache(maxsize=1)
 def text(cluster: Cluster) -> str:
-    """Its text, also digested for the manifest; what the tool chose by a table (a Calico release) is pinned in it too."""
+    """
+    Its text, also digested for the manifest.
+
+    What the tool chose by its tables is pinned too: image tags, a Calico release, containerd's minor.  All of it stands in the schema's
+    order, so that the lock of a lock is the same text.
+    """
     data = dict(cluster.lock)
+    tags = cluster.kubeadm_image_tags
+    data["cluster"] = data["cluster"] | {"images": {"pause": tags.pause, "etcd": tags.etcd, "coredns": tags.coredns}}
     if isinstance(cluster.cni, Calico):
-        # In the schema's order, so that the lock of a lock is the same text.
-        data["cluster"] = data["cluster"] | {"cni": {"name": "calico", "version": cluster.cni.version} | data["cluster"]["cni"]}
-    return _HEADER.format(name=cluster.name) + emit.yaml(data)
+        data["cluster"]["cni"] = data["cluster"]["cni"] | {"version": cluster.cni.version}
+    if cluster.runtime == "containerd":
+        data["hostDefaults"] = {"containerRuntimeVersion": versions.containerd_for(cluster.minor)} | data["hostDefaults"]
+    pinned = validate.complete(data | {"hosts": []}) | {"hosts": data["hosts"]}
+    return _HEADER.format(name=cluster.name) + emit.yaml(pinned)

@@ -8,7 +8,7 @@ from netaddr import valid_ipv6
 from generator import versions
 from generator.diagnostics import Path, Related
 from generator.lint import Finding, rule
-from generator.lint.places import grouped, several
+from generator.lint.places import grouped, seconds, several
 from generator.model import Cluster
 
 _SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
@@ -355,11 +355,6 @@ def idle_strict_arp(cluster: Cluster) -> Iterator[Finding]:
         yield Finding(
             ("cluster", "kubeProxy", "strictARP"), f"strictARP has no effect in {cluster.proxy_mode} mode", "remove it", on_key=True
         )
-
-
-def seconds(text: str) -> int:
-    """Seconds of a Go duration such as ``1h30m``; ``validate`` has seen to its form."""
-    return sum(int(number) * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in re.findall(r"([0-9]+)([hms])", text))
 
 
 @rule("KUB015", "error")

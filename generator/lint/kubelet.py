@@ -5,8 +5,7 @@ from typing import Any
 
 from generator.diagnostics import Path
 from generator.lint import Finding, rule
-from generator.lint.kubeadm import seconds
-from generator.lint.places import grouped, said, several
+from generator.lint.places import grouped, said, seconds, several
 from generator.model import Cluster, Host
 
 _OWNED = {

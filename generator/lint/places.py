@@ -1,5 +1,6 @@
-"""Where the inventory says something, and which networks it speaks of: what the rules of several topics ask."""
+"""Where the inventory says something, which networks it speaks of, how long a duration is: what the rules of several topics ask."""
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -39,6 +40,11 @@ def grouped(cluster: Cluster, hosts: Iterable[Host], key: str) -> dict[Path, lis
 def several(hosts: list[Host]) -> str:
     """``hosts[1] (a)``, or ``hosts[1] (a) and 3 more``."""
     return hosts[0].label() + (f" and {len(hosts) - 1} more" if len(hosts) > 1 else "")
+
+
+def seconds(text: str) -> int:
+    """Seconds of a Go duration such as ``1h30m``; ``validate`` has seen to its form."""
+    return sum(int(number) * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in re.findall(r"([0-9]+)([hms])", text))
 
 
 def host_places(cluster: Cluster, host: Host) -> list[Place]:

@@ -115,18 +115,6 @@ listener_answers() {
   [[ $(timeout 3 bash -c 'exec 3<>"/dev/tcp/$1/$2" && head -n 1 <&3' - "${LB_CHECK% *}" "${LB_CHECK#* }") == ok* ]]
 }
 
-# holders VIP: the MACs that answer for it, one a line; this machine's own as "here". Only arping and ndisc6 see a second one.
-holders() {
-  if has_address "$1"; then echo here; fi
-  if [[ $1 != *:* ]] && arping -V 2>&1 | grep -q iputils; then
-    { timeout 5 arping -c 3 -w 3 -I "$INTERFACE" "$1" || :; } | sed -n 's/.*reply from .* \[\(.*\)\].*/\1/p' | tr 'A-F' 'a-f' | sort -u # no answer is an answer
-  elif [[ $1 == *:* ]] && command -v ndisc6 >/dev/null; then
-    { timeout 5 ndisc6 -m -q -r 1 -w 1000 "$1" "$INTERFACE" 2>/dev/null || :; } | tr 'A-F' 'a-f' | sort -u
-  elif ! has_address "$1"; then
-    neighbour "$1" || :
-  fi
-}
-
 one_holder() { HOLDER=$(holders "$1") && [[ -n $HOLDER && $HOLDER != *$'\n'* ]]; }
 
 # name_of HOLDER: the load balancer whose address has this MAC

@@ -112,16 +112,11 @@ verify_vip() {
   done
 }
 
-# one_holder VIP: this host, if it holds the VIP, and the others that answer; without the arping of iputils only one of them is seen.
+# one_holder VIP: says who, where it is not one.
 one_holder() {
-  local here=0 others=0
-  if has_address "$1" "$INTERFACE"; then here=1; fi
-  if [[ $1 != *:* ]] && arping -V 2>&1 | grep -q iputils; then
-    others=$({ timeout 5 arping -c 3 -w 3 -I "$INTERFACE" "$1" || :; } | sed -n 's/.*reply from .* \[\(.*\)\].*/\1/p' | sort -u | wc -l)
-  elif ! ((here)); then
-    if neighbour "$1" >/dev/null; then others=1; fi
-  fi
-  ((here + others == 1)) || { echo "$((here + others)) hosts do"; return 1; }
+  local who
+  who=$(holders "$1")
+  [[ $who && $who != *$'\n'* ]] || { echo "${who:-nobody} does" | paste -s -d ' '; return 1; }
 }
 
 # --- the cluster -----------------------------------------------------------------------------------------------------

@@ -138,6 +138,18 @@ neighbour() {
   return 1
 }
 
+# holders VIP: the MACs that answer for it, one a line; this machine's own as "here". Only arping (of iputils) and ndisc6 see a second one.
+holders() {
+  if has_address "$1"; then echo here; fi
+  if [[ $1 != *:* ]] && arping -V 2>&1 | grep -q iputils; then
+    { timeout 5 arping -c 3 -w 3 -I "$INTERFACE" "$1" || :; } | sed -n 's/.*reply from .* \[\(.*\)\].*/\1/p' | tr 'A-F' 'a-f' | sort -u # no answer is an answer
+  elif [[ $1 == *:* ]] && command -v ndisc6 >/dev/null; then
+    { timeout 5 ndisc6 -m -q -r 1 -w 1000 "$1" "$INTERFACE" 2>/dev/null || :; } | tr 'A-F' 'a-f' | sort -u
+  elif ! has_address "$1"; then
+    neighbour "$1" || :
+  fi
+}
+
 # identity: ends the script on a host that is not HOST.
 identity() {
   local address

@@ -4,6 +4,9 @@ No schema, no rule, no digest, no swap.  ``python bare_jinja.py prepare BUNDLE F
 and address become prints, one set of templates a role); ``python bare_jinja.py render FOLDER OUT`` is what is measured.
 """
 
+# As plain as such a loop is written.
+# ruff: noqa: PTH103, PTH123
+
 from __future__ import annotations
 
 import json

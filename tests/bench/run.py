@@ -4,6 +4,8 @@ Processor time (user and system) is what is compared: on a machine with other wo
 (/dev/shm) where there is one, so that the disk is not measured.  ``run.py --quick`` leaves 5,000 hosts out.
 """
 
+# ruff: noqa: T201
+
 from __future__ import annotations
 
 import os
@@ -71,7 +73,9 @@ def startup(bench: Bench) -> None:
     example = ("-m", "generator", "-q", "bundle", str(REPOSITORY / "inventories/example.yaml"), "-o", str(out))
     bench.once(*example)  # compiles the byte code
     names = ("import of the libraries", "stowage --help", "stowage check, example", "stowage bundle, example", "the same, unchanged")
-    imported, asked, check, fresh = bench.turns(15, ("-c", LIBRARIES), ("-m", "generator", "--help"), ("-m", "generator", "-q", "check", example[4]), example, fresh=out)
+    imported, asked, check, fresh = bench.turns(
+        15, ("-c", LIBRARIES), ("-m", "generator", "--help"), ("-m", "generator", "-q", "check", example[4]), example, fresh=out
+    )
     bench.once(*example)
     (unchanged,) = bench.turns(15, example)
     print(f"{'':28}{'processor':>12}{'clock':>12}{'import':>9}")
@@ -127,8 +131,14 @@ def main() -> None:
         bench = Bench(Path(scratch))
         print(f"Python {sys.version.split()[0]}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, writing to {scratch}\n")
         startup(bench)
-        print(f"\n{'':12}{'processor':>11}{'clock':>11}{'a host':>12}{'written':>12}{'ours':>14}{'bare loop':>14}{'ratio':>9}{'memory':>11}")
-        runs = {hosts: size(bench, hosts, times) for hosts, times in ((100, 7), (1000, 5), (5000, 3)) if hosts < 5000 or "--quick" not in sys.argv}
+        print(
+            f"\n{'':12}{'processor':>11}{'clock':>11}{'a host':>12}{'written':>12}{'ours':>14}{'bare loop':>14}{'ratio':>9}{'memory':>11}"
+        )
+        runs = {
+            hosts: size(bench, hosts, times)
+            for hosts, times in ((100, 7), (1000, 5), (5000, 3))
+            if hosts < 5000 or "--quick" not in sys.argv
+        }
         slopes = [(runs[b].cpu - runs[a].cpu) / (b - a) * 1000 for a, b in zip(list(runs), list(runs)[1:], strict=False)]
         print(f"  each further host: {', '.join(f'{slope:.2f} ms' for slope in slopes)}")
         if 5000 in runs:

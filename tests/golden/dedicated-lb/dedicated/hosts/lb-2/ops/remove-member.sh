@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# remove-member: takes a dead control plane out of etcd and of the cluster. On a healthy control plane.
+#
+# usage: bash ops/remove-member.sh [--plan] HOST
+#
+#   --plan   says what would be done, changes nothing
+#
+# HOST must be down for good, or have been reset: a control plane that still runs leaves with ops/reset.sh, on itself. With three members,
+# remove the dead one before a new one joins: the other way round, two of four would have to answer.
+# Exit status: 0 done, 1 failed, 2 usage.
+set -euo pipefail
+STEP=remove-member TITLE="a dead control plane leaves"
+# shellcheck source=lib.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../scripts/lib.sh"
+# shellcheck source=kube.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/../scripts/kube.sh"
+DEAD=''
+
+step_option() { [[ $1 != -* && -z $DEAD ]] && DEAD=$1; }
+
+step_check() {
+  [[ $ROLE == control-plane && -f $MANIFESTS/etcd.yaml ]] || die "$HOST has no etcd" "run it on a healthy control plane"
+  [[ $DEAD ]] || die "which host?" "bash ops/remove-member.sh HOST"
+  [[ $DEAD != "$HOST" ]] || die "$HOST is this host" "ops/reset.sh"
+}
+
+# member: prints "ID CLIENT-URL" of DEAD; one that never started has no name yet, but the address of the inventory.
+member() {
+  local pair address=-
+  for pair in $CONTROL_PLANES; do if [[ ${pair%%=*} == "$DEAD" ]]; then address=$(host_port "${pair#*=}" 2380); fi; done
+  etcd_ctl member list | awk -F ', ' -v name="$DEAD" -v peer="https://$address" 'NF > 4 && ($3 == name || $4 == peer) { print $1, $5 }'
+}
+
+step_do() {
+  local id url
+  read -r id url <<<"$(member)"
+  if [[ $id ]]; then
+    if [[ $url == https://* ]]; then
+      url=${url#https://} url=${url%%,*}
+      if can_connect "$(tr -d '[]' <<<"${url%:*}")" "${url##*:}"; then die "the etcd of $DEAD answers at $url: it is not dead" "on $DEAD: bash ops/reset.sh"; fi
+    fi
+    act "take $DEAD ($id) out of etcd" etcd_ctl member remove "$id"
+  fi
+  if [[ $(kube get nodes --output=name) =~ (^|$'\n')node/"$DEAD"($'\n'|$) ]]; then act "delete node $DEAD" kube delete node "$DEAD"; fi
+  finish "$DEAD is no member of $CLUSTER any more" "reset and join it again (ops/handoff.sh, step 60), or take it out of the inventory"
+}
+
+stowage_main "$@"
