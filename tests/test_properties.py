@@ -276,9 +276,7 @@ def signature(result: compiler.Checked) -> list[tuple[str, str]]:
 
 
 def everything(golden: Any) -> dict[str, Any]:
-    """
-    The golden's data; with dual stack, on Calico, whose IPv6 settings no golden has.
-    """
+    """The golden's data; with dual stack, on Calico, whose IPv6 settings no golden has."""
     data = copy.deepcopy(checked(golden).source.data)
     if golden.name == "dual-stack":
         data["cluster"]["cni"] = {"name": "calico", "blockSizeIPv6": 120}

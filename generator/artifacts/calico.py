@@ -42,7 +42,9 @@ def for_host(cluster: Cluster, host: Host) -> Iterator[File]:
         if cni.api_server:
             documents.append({"apiVersion": "operator.tigera.io/v1", "kind": "APIServer", "metadata": {"name": "default"}, "spec": {}})
         yield File(PATH, emit.yaml_documents(documents), SOURCES)
-        yield File("manifests/order.tsv", emit.tsv(ORDER_TSV, order(cni, host)), ("cluster.cni", "cluster.kubernetesVersion", "hosts[].name"))
+        yield File(
+            "manifests/order.tsv", emit.tsv(ORDER_TSV, order(cni, host)), ("cluster.cni", "cluster.kubernetesVersion", "hosts[].name")
+        )
 
 
 def order(cni: Calico, host: Host) -> list[tuple[str, str, str, str]]:
