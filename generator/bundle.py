@@ -91,6 +91,7 @@ _REMEDIES = {
     errno.EDQUOT: "your quota is used up; the bundle that was there, if any, is whole",
     errno.EACCES: "choose another directory with --output, or mend its rights",
     errno.EPERM: "choose another directory with --output, or mend its rights",
+    errno.EBUSY: "something is mounted there: unmount it first",
     errno.EROFS: "the file system is read-only: choose another directory with --output",
     errno.EXDEV: "this file system can't swap directories (an overlay's lower layer?): choose another directory with --output",
     errno.ENAMETOOLONG: "choose a shorter directory with --output",

@@ -81,6 +81,7 @@ def exchange(new: Path, target: Path) -> None:
     if not target.exists():
         new.rename(target)
         return
+    _refuse_mounts(target)
     _flush(new)
     rename = _libc("renameat2")
     if rename is not None and rename(_AT_FDCWD, bytes(new), _AT_FDCWD, bytes(target), _RENAME_EXCHANGE) == 0:
@@ -93,6 +94,19 @@ def exchange(new: Path, target: Path) -> None:
         old.rename(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_mounts(target: Path) -> None:
+    """Raise OSError where something is mounted inside *target*: it would be emptied when the old one is removed (proc_pid_mountinfo(5))."""
+    inside = f"{os.path.realpath(target)}/"
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return
+    for mount in mounts:
+        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), mount.split(" ")[4])
+        if point.startswith(inside):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), point)
 
 
 def _flush(new: Path) -> None:

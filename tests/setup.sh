@@ -3,10 +3,12 @@
 # usage: setup.sh [PACKAGE...]   (default: all that `make test` wants)
 set -eu
 
-packages=${*:-nginx libnginx-mod-stream keepalived etcd-server etcd-client shellcheck iproute2 curl openssl dash}
+packages=${*:-nginx libnginx-mod-stream keepalived etcd-server etcd-client shellcheck iproute2 curl openssl dash containerd iputils-arping}
 
 missing=
 for package in $packages; do
+    # Docker's containerd.io would be removed for Debian's.
+    if [ "$package" = containerd ] && command -v containerd >/dev/null; then continue; fi
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
 done
 [ -n "$missing" ] || exit 0

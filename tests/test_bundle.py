@@ -489,6 +489,31 @@ def test_read_only_file_system(tmp_path):
     assert "Read-only file system\n   help: the file system is read-only: choose another directory with --output\n" in done.stderr
 
 
+@pytest.mark.needs("root", "mount", "unshare")
+@pytest.mark.parametrize("inside", ["hosts/one/payload/more images", "."])
+def test_what_is_mounted_is_not_emptied(out, inside):
+    """A payload that is mounted into the bundle would be removed with the old one."""
+    write(out, "a")
+    overlay(out / NAME)
+    treasure = out.parent / "treasure"
+    treasure.mkdir()
+    (treasure / "images.tar").write_text("x")
+    point = out / NAME / inside
+    point.mkdir(exist_ok=True)
+    script = f"mount --bind '{treasure if inside != '.' else point}' '{point}' && {sys.executable} -c 'import bundle_child, pathlib; bundle_child.write(pathlib.Path(\"{out}\"), \"b\")'"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(CHILD.parent)},
+    )
+    assert "Device or resource busy" in done.stderr
+    assert (treasure / "images.tar").read_text() == "x"
+    assert standing(out) == "a"
+    assert alone(out)
+
+
 def test_no_right_to_write(out):
     """As a user who may read the bundle but not write beside it."""
     write(out, "a")

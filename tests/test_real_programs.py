@@ -353,14 +353,15 @@ def test_containerd_configuration(bundle):
 def test_containerd_itself_reads_it(bundle, laid):
     if bundle.cluster.runtime != "containerd":
         return
-    wants("containerd", "root")
+    needs("containerd", "root")
     version = subprocess.run(["containerd", "--version"], capture_output=True, text=True, check=True).stdout
     for host in bundle.cluster.kubernetes_hosts:
         text = (bundle.host(host) / "rootfs/etc/containerd/config.toml").read_text()
         if re.search(r"\bv?2\.", version) or "version = 2" in text:
-            result = laid(bundle, host.name).sh("containerd config dump -c /etc/containerd/config.toml")
+            result = laid(bundle, host.name).sh("containerd --config /etc/containerd/config.toml config dump")
             assert result.returncode == 0, result.stdout
             assert environment(bundle.host(host))["PAUSE_IMAGE"] in result.stdout
+            assert "SystemdCgroup = true" in result.stdout
 
 
 def test_docker_crio_and_crictl_configuration(bundle):
