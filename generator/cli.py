@@ -9,6 +9,7 @@ import io
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -67,14 +68,28 @@ def main() -> NoReturn:
     sys.exit(status)
 
 
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep an option that stands before or after the command."""
+    settings = context.ensure_object(dict)
+    if value is not None:
+        settings[parameter.name] = value
+
+
+def _shared(command: Any) -> Any:
+    """Options of the group and of every command that prints findings."""
+    colors = click.Choice(["auto", "always", "never"])
+    for option in (
+        click.option("-q", "--quiet", is_flag=True, default=None, expose_value=False, callback=_remember, help="Findings only."),
+        click.option("--color", type=colors, expose_value=False, callback=_remember, help="Colour; NO_COLOR is honoured.  [default: auto]"),
+    ):
+        command = option(command)
+    return command
+
+
 @click.group(context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="stowage")
-@click.option(
-    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True, help="Colour; NO_COLOR is honoured."
-)
-@click.option("-q", "--quiet", is_flag=True, help="Findings only.")
-@click.pass_context
-def stowage(context: click.Context, color: str, *, quiet: bool) -> None:
+@_shared
+def stowage() -> None:
     """
     Compile one reviewed inventory into a bundle for a highly available, air-gapped Kubernetes control plane.
 
@@ -85,7 +100,6 @@ def stowage(context: click.Context, color: str, *, quiet: bool) -> None:
     stowage check inventories/*.yaml         every finding, nothing written
     stowage bundle inventories/*.yaml        write out/<cluster>/
     """  # noqa: D301 - \b is click's mark for a paragraph that is not to be rewrapped
-    context.obj = {"color": {"always": True, "never": False}.get(color), "quiet": quiet}
 
 
 _inventories = click.argument("inventories", nargs=-1, required=True, metavar="INVENTORY...", type=click.Path(path_type=Path))
@@ -93,16 +107,16 @@ _strict = click.option("--strict", is_flag=True, help="Warnings count as errors.
 
 
 def _colored(context: click.Context, stream: Any) -> bool:
-    wanted: bool | None = context.obj["color"]
-    if wanted is not None:
-        return wanted
+    wanted = context.obj.get("color", "auto")
+    if wanted != "auto":
+        return bool(wanted == "always")
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return not plain and stream is not None and stream.isatty()
 
 
 def _say(context: click.Context, text: str, *, err: bool = False) -> None:
     """Print what is no finding."""
-    if not context.obj["quiet"]:
+    if not context.obj.get("quiet"):
         click.echo(text, err=err)
 
 
@@ -130,6 +144,7 @@ def _check_all(paths: Iterable[Path]) -> list[Checked]:
     "--secrets", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Directory with one file a secret, mode 0700."
 )
 @_strict
+@_shared
 @click.pass_context
 def bundle(context: click.Context, inventories: tuple[Path, ...], output: Path, secrets: Path | None, *, strict: bool) -> None:
     """
@@ -146,7 +161,9 @@ def bundle(context: click.Context, inventories: tuple[Path, ...], output: Path, 
     from generator.bundle import BundleError
 
     checked = _check_all(inventories)
-    findings = report.render("text", checked, color=_colored(context, sys.stderr))
+    # What is only worth knowing is for `check`: here it would be said at every run.
+    told = [replace(one, diagnostics=tuple(d for d in one.diagnostics if d.severity != "info")) for one in checked]
+    findings = report.render("text", told, color=_colored(context, sys.stderr))
     click.echo(findings, nl=False, err=True, color=_colored(context, sys.stderr))
     if any(one.refused(strict=strict) for one in checked):
         _say(context, "nothing was written", err=True)
@@ -196,6 +213,7 @@ def _read_secrets(folder: Path, checked: Checked) -> dict[str, bytes]:
     help="How findings are printed: for people, programs, pull requests, or code scanners.",
 )
 @_strict
+@_shared
 @click.pass_context
 def check(context: click.Context, inventories: tuple[Path, ...], form: str, *, strict: bool) -> None:
     """
@@ -256,6 +274,7 @@ def rules() -> None:
 
 @stowage.command(context_settings=_CONTEXT)
 @click.argument("folder", metavar="BUNDLE", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@_shared
 @click.pass_context
 def verify(context: click.Context, folder: Path) -> None:
     """
@@ -335,8 +354,7 @@ def new(context: click.Context, /, output: Path | None, **told: Any) -> None:
         click.echo(text, nl=False)
     else:
         try:
-            with output.open("x", encoding="utf-8", newline="\n") as file:
-                file.write(text)
+            starter.write(output, text)
         except OSError as error:
             raise Stop(f"{output}: {error.strerror}", "choose another name with --output") from None
         click.echo(f"{output}: written; now read it, then `stowage check {output}`", err=True)

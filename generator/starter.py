@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from generator import versions
 from generator.render import render
@@ -56,6 +57,17 @@ def starter(answers: Answers) -> str:
             "hosts": hosts,
         },
     )
+
+
+def write(path: Path, text: str) -> None:
+    """*text* at *path*, whole or not at all; raises FileExistsError where something is there already, and other OSErrors."""
+    draft = path.with_name(f".{path.name}.stowage-new")
+    try:
+        draft.write_text(text, encoding="utf-8", newline="\n")
+        # A link, unlike a rename, never replaces what is there.
+        path.hardlink_to(draft)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def router_id_of(vip: str) -> int:

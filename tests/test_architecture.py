@@ -20,7 +20,7 @@ ORDER = (
 )  # fmt: skip
 
 # Only these may open a file to write it, make a directory, link, rename or remove.
-WRITERS = ("swap", "bundle", "cli")
+WRITERS = ("swap", "bundle", "starter")
 
 # What the modules of a package share, each in one module of it.
 SHARED = {"generator.lint.places"}

@@ -314,7 +314,7 @@ def test_example_completes():
         "port": 8472,
         "directRouting": False,
     }
-    assert data["loadBalancer"]["keepalived"]["check"] == {"interval": 1, "timeout": 1, "fall": 2, "rise": 2}
+    assert data["loadBalancer"]["keepalived"]["check"] == {"interval": 1, "timeout": 2, "fall": 1, "rise": 2}
     assert data["hosts"][0] == EXAMPLE["hosts"][0], "defaults of hosts stay in hostDefaults"
     assert "port" in data["controlPlaneEndpoint"]
 

@@ -190,9 +190,9 @@ def slow_check(cluster: Cluster) -> Iterator[Finding]:
 
     Why it hurts: until it has failed `fall` times in a row, the VIP stays on a host where nothing answers, and so do all clients.
 
-    Example: `check: {interval: 10, fall: 3}`: up to 31 s.
+    Example: `check: {interval: 10, fall: 3}`: up to 32 s.
 
-    Use instead: the defaults, 1 s and two failures.
+    Use instead: the defaults: every second, one failure of a check that retries by itself.
 
     Source: keepalived.conf(5), *vrrp_script*; checklist rows 29 and 41 (more than 10 s).
     """
