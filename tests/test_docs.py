@@ -68,6 +68,8 @@ def test_every_step_has_its_script_and_the_contract_names_every_variable():
     assert {step.script for step in STEPS} == scripts
     contract = (ROOT / "docs/scripts.md").read_text(encoding="utf-8")
     section = contract.split("## host.env")[1].split("\n## ")[0]
-    documented = {name for row in section.splitlines() if row.startswith("| `") for name in re.findall(r"`([A-Z][A-Z0-9_]*)`", row.split("|")[1])}
+    documented = {
+        name for row in section.splitlines() if row.startswith("| `") for name in re.findall(r"`([A-Z][A-Z0-9_]*)`", row.split("|")[1])
+    }
     emitted = {line.partition("=")[0] for line in (ROOT / "out/example/hosts/master-1/host.env").read_text(encoding="utf-8").splitlines()}
     assert emitted == documented
