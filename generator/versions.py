@@ -190,7 +190,7 @@ CONTAINERD_FLOOR: dict[int, Patch] = {
 
 
 def containerd_for(minor: int) -> str:
-    """The containerd minor that is taken where a host names none."""
+    """The containerd minor that is taken where a host names none; 2.x comes from Docker's package, no distribution here ships one."""
     return "2.2" if minor >= 33 else "1.7"
 
 
@@ -201,10 +201,10 @@ class OsFamily:
     name: str
     nginx_user: str
     nginx_module: str
-    kubelet_defaults: str
     nginx_packages: tuple[str, ...]
     arping_package: str
     host_packages: tuple[str, ...]
+    selinux_packages: tuple[str, ...]
 
 
 FAMILIES = {
@@ -212,19 +212,20 @@ FAMILIES = {
         "rhel",
         "nginx",
         "/usr/lib64/nginx/modules/ngx_stream_module.so",
-        "/etc/sysconfig/kubelet",
         ("nginx", "nginx-mod-stream"),
         "iputils",
-        ("iproute", "iptables", "conntrack-tools", "socat", "ethtool", "tar", "openssl", "policycoreutils-python-utils"),
+        # Names are what packages provide: on EL9 iptables-nft provides iptables, and curl-minimal curl. Step 10 asks for the provider.
+        ("iproute", "iptables", "conntrack-tools", "socat", "ethtool", "tar", "openssl"),
+        ("policycoreutils-python-utils",),
     ),
     "debian": OsFamily(
         "debian",
         "www-data",
         "/usr/lib/nginx/modules/ngx_stream_module.so",
-        "/etc/default/kubelet",
         ("nginx", "libnginx-mod-stream"),
         "iputils-arping",
         ("iproute2", "iptables", "conntrack", "socat", "ethtool", "tar", "openssl"),
+        (),
     ),
 }
 

@@ -383,7 +383,7 @@ def test_docker_crio_and_crictl_configuration(bundle):
     for text in laid_texts(bundle, "etc/NetworkManager/conf.d/*.conf").values():
         parser = configparser.ConfigParser(delimiters=("=",))
         parser.read_string(text)
-        assert all(entry.startswith("interface-name:") for entry in parser["keyfile"]["unmanaged-devices"].split(";"))
+        assert all(entry.startswith("interface-name:") for entry in parser["keyfile"]["unmanaged-devices+"].split(";"))
 
 
 # -- shells -----------------------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def for_host(cluster: Cluster, host: Host) -> Iterator[File]:
             yield File(rootfs(SYSCTL), _sysctl(cluster, (("net.ipv4.ip_forward", "1"),)), sources, SYSCTL, 20, "sysctl")
     elif host.role == CONTROL_PLANE and ipvs.forwarding != "NAT":
         device = "tunl0" if ipvs.forwarding == "TUN" else "lo"
-        yield File(rootfs(UNIT), _unit(cluster, device), sources, UNIT, 20, "stowage-vip.service")
+        yield File(rootfs(UNIT), _unit(cluster, device), sources, UNIT, 20, "systemd")
         settings = [("net.ipv4.conf.all.arp_ignore", "1"), ("net.ipv4.conf.all.arp_announce", "2")]
         if device == "tunl0":
             # What comes out of the tunnel has a source that the routing table would expect elsewhere.

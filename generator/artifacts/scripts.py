@@ -152,6 +152,8 @@ def packages(cluster: Cluster, host: Host) -> tuple[str, ...]:
         names += ["keepalived", family.arping_package]
         if cluster.nginx and cluster.nginx.stream_module == "builtin":
             names = [name for name in names if "mod" not in name]
+        # semanage labels nginx's ports, on a dedicated load balancer too.
+        names += family.selinux_packages if cluster.nginx else ()
     if host.runs_kubernetes:
         names += [*family.host_packages, *_kubernetes_packages(cluster, host)]
     if host.settings.ntp_servers:
@@ -160,10 +162,16 @@ def packages(cluster: Cluster, host: Host) -> tuple[str, ...]:
 
 
 def _kubernetes_packages(cluster: Cluster, host: Host) -> list[str]:
-    """kubeadm, kubelet and kubectl of exactly the cluster's release, and the runtime by its upstream package's name."""
+    """
+    kubeadm, kubelet and kubectl of exactly the cluster's release, and the runtime.
+
+    Debian and Ubuntu ship containerd 1.x, which would silently ignore a configuration for 2.x; 2.x is Docker's containerd.io.  CRI-O has no
+    command of its own to load an image archive: skopeo does.
+    """
     rhel = host.family.name == "rhel"
     pin = f"-{cluster.kubernetes_version}" if rhel else f"={cluster.kubernetes_version}-*"
-    runtime = {"containerd": ["containerd.io" if rhel else "containerd"], "cri-dockerd": ["docker-ce", "cri-dockerd"], "cri-o": ["cri-o"]}
+    containerd = "containerd.io" if rhel or cluster.containerd_version(host)[0] >= 2 else "containerd"
+    runtime = {"containerd": [containerd], "cri-dockerd": ["docker-ce", "cri-dockerd"], "cri-o": ["cri-o", "skopeo"]}
     return ["kubernetes-cni", "cri-tools", *(f"{name}{pin}" for name in ("kubelet", "kubeadm", "kubectl")), *runtime[cluster.runtime]]
 
 
