@@ -9,7 +9,9 @@ import io
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -46,6 +48,7 @@ def main() -> NoReturn:
             # Names and values are any text; a terminal's encoding may not have it.
             stream.reconfigure(errors="backslashreplace")
     status: str | int | None = 2
+    failure: click.ClickException | None = None
     stdout = sys.stdout
     try:
         status = stowage.main(prog_name="stowage", standalone_mode=False) or 0
@@ -53,18 +56,22 @@ def main() -> NoReturn:
         # Who read our output has gone: click puts another stream in its place and ends with 1, which would say findings.
         status = end.code if sys.stdout is stdout else 2
     except click.ClickException as error:
-        error.show()
+        failure = error
     except click.Abort:
-        Stop("interrupted; bundles that were there are whole").show()
+        failure = Stop("interrupted; bundles that were there are whole")
     except OSError as error:
-        Stop(f"{error.filename or 'standard output'}: {error.strerror}").show()
+        failure = Stop(f"{error.filename or 'standard output'}: {error.strerror}")
     except Exception as error:
         if os.environ.get("STOWAGE_DEBUG"):
             raise
-        Stop(
+        failure = Stop(
             f"internal error: {type(error).__name__}: {error}",
             "please report it, with the output of the same command under STOWAGE_DEBUG=1",
-        ).show()
+        )
+    if failure is not None:
+        # Where standard error is full or closed, the status still tells.
+        with suppress(OSError):
+            failure.show()
     sys.exit(status)
 
 
@@ -127,7 +134,7 @@ def _check_all(paths: Iterable[Path]) -> list[Checked]:
     checked = []
     for path in paths:
         try:
-            with path.open("rb") as file:
+            with path.open("rb") if str(path) != "-" else click.open_file("-", "rb") as file:
                 raw = file.read(MAX_BYTES + 1)
         except OSError as error:
             raise Stop(f"{path}: {error.strerror}", "name an inventory file, such as inventories/example.yaml") from None
@@ -247,7 +254,7 @@ def explain(code: str) -> None:
     from generator import lint
 
     rules = {rule.code: rule for rule in lint.rules()}
-    rule = rules.get(code.upper())
+    rule = rules.get(code.strip().upper())
     if rule is None:
         from difflib import get_close_matches
 
@@ -344,7 +351,12 @@ def new(context: click.Context, /, output: Path | None, **told: Any) -> None:
     """  # noqa: D301
     from generator import compiler, report, starter
 
-    answers = _ask(told) if not told["control_planes"] and sys.stdin.isatty() and sys.stdout.isatty() else _example(told)
+    for name, value in told.items():
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and not text.isprintable():
+                raise click.BadParameter("holds a character that nobody can see", param_hint=f"--{name.replace('_', '-')}")
+    asks = not told["control_planes"] and sys.stdin.isatty() and sys.stdout.isatty()
+    answers = starter.asked(told, partial(click.prompt, err=True)) if asks else starter.completed(told)
     text = starter.starter(answers)
     checked = [compiler.check(str(output or "<new>"), text.encode())]
     click.echo(report.render("text", checked, color=_colored(context, sys.stderr)), nl=False, err=True)
@@ -358,42 +370,3 @@ def new(context: click.Context, /, output: Path | None, **told: Any) -> None:
         except OSError as error:
             raise Stop(f"{output}: {error.strerror}", "choose another name with --output") from None
         click.echo(f"{output}: written; now read it, then `stowage check {output}`", err=True)
-
-
-def _example(told: dict[str, Any]) -> Any:
-    """Answers from the options, the example plan for what they leave out."""
-    from generator import starter, versions
-
-    if not told["control_planes"]:
-        told["control_planes"] = tuple(f"master-{n}=192.168.1.{24 + n}/24" for n in (1, 2, 3))
-        told["workers"] = told["workers"] or tuple(f"node-{n}=192.168.1.{27 + n}/24" for n in (1, 2, 3))
-        told["vip"] = told["vip"] or "192.168.1.31/24"
-        told["gateway"] = told["gateway"] or "192.168.1.1"
-    vip = told["vip"] or ""
-    told["version"] = told["version"] or versions.newest_patch(versions.NEWEST_MINOR)
-    told["router_id"] = told["router_id"] or starter.router_id_of(vip)
-    return starter.Answers(vip=vip, os=told.pop("system"), **{key: value for key, value in told.items() if key != "vip"})
-
-
-def _ask(told: dict[str, Any]) -> Any:
-    """Answers from a person; an empty name ends a list."""
-
-    def listed(what: str, least: int) -> tuple[str, ...]:
-        entries: list[str] = []
-        while True:
-            entry = click.prompt(
-                f"{what} {len(entries) + 1}, NAME=ADDRESS/PREFIX (empty: no more)", default="", show_default=False, err=True
-            )
-            if entry:
-                entries.append(entry)
-            elif len(entries) >= least:
-                return tuple(entries)
-
-    told["name"] = click.prompt("Name of the cluster", default=told["name"], err=True)
-    told["control_planes"] = listed("Control plane", 1)
-    told["workers"] = told["workers"] or listed("Worker", 0)
-    if len(told["control_planes"]) > 1 and not told["vip"]:
-        told["vip"] = click.prompt("Virtual IP with prefix, free in the control planes' network", err=True)
-    for key, what in (("interface", "Interface"), ("gateway", "Default gateway"), ("system", "Operating system")):
-        told[key] = click.prompt(what, default=told[key], show_default=bool(told[key]), err=True)
-    return _example(told)

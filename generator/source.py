@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from generator.diagnostics import Diagnostic, Path, Position, dotted
@@ -30,6 +31,7 @@ _CONTROL = re.compile(
 )
 # To the end of the line: where the text can't be parsed, nobody knows what ends a password.
 _SECRET_TEXT = re.compile(r"""((?:auth[_-]?pass|password)["']?\s*:\s*)(?!\{\s*secret\b)(\S.*)""", re.IGNORECASE)
+_SECRET_URL = re.compile(r"(?<=://)[^/@\s]*(?=@)")
 _SECRET_NAME = re.compile("""["']?[a-z0-9-]+["']?""")
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 
@@ -37,6 +39,11 @@ _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 def is_secret(path: Path) -> bool:
     """Whether a scalar at or below *path* is never to be shown: a password may stand where its secret's name belongs."""
     return any(path[: len(secret)] == secret for secret in SECRETS)
+
+
+def masked(text: str) -> str:
+    """*text* without what stands between ``://`` and ``@``: nobody's password belongs in a message."""
+    return _SECRET_URL.sub(lambda match: "*" * len(match[0]), text)
 
 
 @dataclass(frozen=True)
@@ -66,10 +73,13 @@ class Source:
                 return Position(1, 1)
             path, wanted = path[:-1], (self.keys, self.values)
 
+    @cached_property
+    def _lines(self) -> list[str]:
+        return self.text.split("\n")
+
     def line(self, number: int) -> str:
         """Line *number* (from 1) as it may be shown: secrets are masked, whatever else is wrong with the text."""
-        lines = self.text.split("\n")
-        text = lines[number - 1] if 0 < number <= len(lines) else ""
+        text = masked(self._lines[number - 1]) if 0 < number <= len(self._lines) else ""
         text = _SECRET_TEXT.sub(lambda match: match[1] + "*" * len(match[2].rstrip()), text)
         for path in SECRETS:
             named = (*path, "secret") in self.keys

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from generator import versions
 from generator.render import render
@@ -57,6 +58,44 @@ def starter(answers: Answers) -> str:
             "hosts": hosts,
         },
     )
+
+
+def completed(told: Mapping[str, Any]) -> Answers:
+    """Answers from the options *told*; the example plan for what they leave out."""
+    told = dict(told)
+    if not told["control_planes"]:
+        told["control_planes"] = tuple(f"master-{n}=192.168.1.{24 + n}/24" for n in (1, 2, 3))
+        told["workers"] = told["workers"] or tuple(f"node-{n}=192.168.1.{27 + n}/24" for n in (1, 2, 3))
+        told["vip"] = told["vip"] or "192.168.1.31/24"
+        told["gateway"] = told["gateway"] or "192.168.1.1"
+    told["vip"] = told["vip"] or ""
+    told["version"] = told["version"] or versions.newest_patch(versions.NEWEST_MINOR)
+    if told["router_id"] is None:
+        told["router_id"] = router_id_of(told["vip"])
+    return Answers(os=told.pop("system"), **told)
+
+
+def asked(told: Mapping[str, Any], prompt: Callable[..., str]) -> Answers:
+    """Answers from a person through *prompt*, ``click.prompt``'s signature; an empty name ends a list."""
+
+    def listed(what: str, least: int) -> tuple[str, ...]:
+        entries: list[str] = []
+        while True:
+            text = f"{what} {len(entries) + 1}, NAME=ADDRESS/PREFIX (empty: no more)"
+            if entry := prompt(text, default="", show_default=False):
+                entries.append(entry)
+            elif len(entries) >= least:
+                return tuple(entries)
+
+    told = dict(told)
+    told["name"] = prompt("Name of the cluster", default=told["name"])
+    told["control_planes"] = listed("Control plane", 1)
+    told["workers"] = told["workers"] or listed("Worker", 0)
+    if len(told["control_planes"]) > 1 and not told["vip"]:
+        told["vip"] = prompt("Virtual IP with prefix, free in the control planes' network")
+    for key, what in (("interface", "Interface"), ("gateway", "Default gateway"), ("system", "Operating system")):
+        told[key] = prompt(what, default=told[key], show_default=bool(told[key]))
+    return completed(told)
 
 
 def write(path: Path, text: str) -> None:

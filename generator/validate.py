@@ -6,17 +6,21 @@ import json
 import re
 from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from generator import resources
 from generator.diagnostics import Diagnostic, Path, dotted
-from generator.source import is_secret
+from generator.source import is_secret, masked
 
 if TYPE_CHECKING:
     from jsonschema import FormatChecker
 
     # jsonschema's own class: its attributes are typed as unset or anything, which says nothing here.
     ValidationError = Any
+
+# More than these say nothing new: the file is not an inventory.
+MAX_FINDINGS = 500
 
 SCHEMA = "schema/inventory.v1.schema.json"
 
@@ -33,11 +37,11 @@ def schema() -> dict[str, Any]:
 
 
 def run(data: Any) -> list[Diagnostic]:
-    """Every way in which *data* is not an inventory; raises nothing for any plain data."""
+    """In which ways *data* is not an inventory, at most ``MAX_FINDINGS`` of them; raises nothing for any plain data."""
     from jsonschema import Draft202012Validator
 
     validator = Draft202012Validator(schema(), format_checker=_formats())
-    return [d for error in validator.iter_errors(data) for d in _explain(error)]
+    return list(islice((d for error in validator.iter_errors(data) for d in _explain(error)), MAX_FINDINGS))
 
 
 @cache
@@ -96,7 +100,8 @@ def _explain(error: ValidationError) -> Iterator[Diagnostic]:
 
 def _wrong_value(error: ValidationError, path: Path) -> Diagnostic:
     name = dotted(path) or "the document"
-    shown = "its value" if is_secret(path) or isinstance(error.instance, dict | list) else json.dumps(error.instance, ensure_ascii=False)
+    hidden = is_secret(path) or isinstance(error.instance, dict | list)
+    shown = "its value" if hidden else masked(json.dumps(error.instance, ensure_ascii=False))
     keyword, expected, wanted = str(error.validator), error.validator_value, error.schema.get("x-expected", "")
     if keyword == "type":
         kinds = " or ".join(_KINDS[kind] for kind in ([expected] if isinstance(expected, str) else expected))

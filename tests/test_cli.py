@@ -490,3 +490,62 @@ def test_killed_while_writing(tmp_path):
         assert stowage("verify", tmp_path / "out/example").returncode == 0
     assert stowage("bundle", versions[0], "-o", tmp_path / "out").returncode == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["example"]
+
+
+# --- what a review found --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["text", "json", "github", "sarif"])
+def test_no_format_shows_the_password_of_a_url(tmp_path, form):
+    """A proxy URL with a password is refused; neither the message nor the excerpt shows the password."""
+    inventory = tmp_path / "inventory.yaml"
+    inventory.write_text(
+        EXAMPLE.read_text().replace("os: rocky-9}", "os: rocky-9, proxy: {httpProxy: 'http://site:S3cr3tPw@proxy.example.net:3128'}}")
+    )
+    done = stowage("check", "--format", form, inventory)
+
+    refused(done, 1, "SCH005", "proxy.example.net")
+    assert b"S3cr3tPw" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("option", ["--name", "--vip", "--control-plane"])
+@pytest.mark.parametrize("value", ["a\nb", "\udcff", "a\x1b[31m"])
+def test_new_takes_visible_text_only(option, value):
+    """An option that nobody can see is a usage error, not ours."""
+    done = stowage("new", option, value)
+
+    refused(done, 2, "nobody can see")
+    assert b"internal error" not in done.stderr
+
+
+def test_new_says_what_is_wrong_and_prints_nothing():
+    """An option that was given is taken, also a wrong one."""
+    done = stowage("new", "--router-id", 0)
+
+    refused(done, 1, "LBR016")
+    assert done.stdout == b""
+
+
+def test_standard_input_is_an_inventory():
+    """A dash names standard input."""
+    done = stowage("check", "-", stdin=EXAMPLE.read_bytes())
+
+    assert done.returncode == 0
+    refused(stowage("check", "-", stdin=b"version: 2\n"), 1, "-:1:10:", "SCH004")
+
+
+def test_a_full_standard_error_does_not_change_the_status():
+    """The exit status tells where nothing can be said."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "generator", "check", "nosuch"], cwd=REPOSITORY, stderr=full, check=False, timeout=60)
+
+    assert done.returncode == 2
+
+
+def test_a_flood_of_findings_is_cut(tmp_path):
+    """Thousands of findings take no quadratic time and are not all printed."""
+    inventory = tmp_path / "inventory.yaml"
+    inventory.write_text(EXAMPLE.read_text() + "".join(f"unknown-{number}: 1\n" for number in range(20_000)))
+    done = stowage("check", inventory)
+
+    refused(done, 1, "SCH001", "and 400 more")

@@ -372,3 +372,23 @@ def test_short_form_of_cni(name, branch):
     assert short == validate.complete(changed(CNI, {"name": name}))["cluster"]["cni"]
     defaults = {k: v["default"] for k, v in SCHEMA["$defs"][branch]["properties"].items() if "default" in v}
     assert short == {"name": name, **defaults}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("loadBalancer", "nginx", "failTimeout"), "1500ms"),
+        (("loadBalancer", "nginx", "tcpKeepalive"), "0s:0s:0"),
+        (("loadBalancer", "nginx", "tcpKeepalive"), "60s:10s:0"),
+        (("cluster", "timeouts", "controlPlane"), "0s"),
+        (("cluster", "certificateValidityPeriod"), "0h"),
+    ],
+)
+def test_what_the_programs_refuse_is_refused(path, value):
+    """nginx wants whole seconds and a keepalive of more than nothing; kubeadm would give up at once."""
+    data = copy.deepcopy(EXAMPLE)
+    place = data
+    for part in path[:-1]:
+        place = place.setdefault(part, {})
+    place[path[-1]] = value
+    assert [(d.code, d.path) for d in validate.run(data)] == [("SCH005", path)]

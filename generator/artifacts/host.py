@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from generator import resources
 from generator.artifacts import File, rootfs
-from generator.model import Cluster, Host
+from generator.model import CONTROL_PLANE, Cluster, Host
 from generator.render import render
 
 MODULES = "/etc/modules-load.d/stowage.conf"
@@ -51,6 +51,8 @@ def _modules(cluster: Cluster, host: Host) -> tuple[str, ...]:
     balances = cluster.ipvs is not None and host.name in cluster.load_balancer_names
     if proxies or balances:
         modules += ["ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_sh", "ip_vs_lc", "ip_vs_wlc", "nf_conntrack"]
+    if cluster.ipvs is not None and cluster.ipvs.forwarding == "TUN" and host.role == CONTROL_PLANE:
+        modules += ["ipip"]
     if host.runs_kubernetes and cluster.proxy_mode == "nftables":
         modules += ["nf_tables"]
     return tuple(modules)

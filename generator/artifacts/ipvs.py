@@ -26,7 +26,9 @@ def for_host(cluster: Cluster, host: Host) -> Iterator[File]:
     if host.name in cluster.load_balancer_names:
         yield File(rootfs(CONFIG), config(cluster), sources, CONFIG, 40, "keepalived.service")
         if ipvs.forwarding == "NAT":
-            yield File(rootfs(SYSCTL), _sysctl(cluster, (("net.ipv4.ip_forward", "1"),)), sources, SYSCTL, 20, "sysctl")
+            names = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
+            settings = [(names[vip.version], "1") for vip in cluster.endpoint.vips]
+            yield File(rootfs(SYSCTL), _sysctl(cluster, tuple(settings)), sources, SYSCTL, 20, "sysctl")
     elif host.role == CONTROL_PLANE and ipvs.forwarding != "NAT":
         device = "tunl0" if ipvs.forwarding == "TUN" else "lo"
         yield File(rootfs(UNIT), _unit(cluster, device), sources, UNIT, 20, "systemd")

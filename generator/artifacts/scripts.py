@@ -182,6 +182,7 @@ def ports(cluster: Cluster, host: Host) -> tuple[str, ...]:
         names += [f"{cluster.endpoint.port}/tcp", "vrrp"]
     if host.role == CONTROL_PLANE:
         names += [f"{cluster.api_port}/tcp", "2379-2380/tcp", "10257/tcp", "10259/tcp"]
+        names += ["ipip"] if cluster.ipvs and cluster.ipvs.forwarding == "TUN" else []
     if host.runs_kubernetes:
         names += ["10250/tcp", "10256/tcp", "30000-32767/tcp", "30000-32767/udp", *_network_ports(cluster)]
     return tuple(dict.fromkeys(names))

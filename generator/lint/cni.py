@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from generator import versions
 from generator.diagnostics import Path, Related
 from generator.lint import Finding, rule
-from generator.lint.places import host_networks
+from generator.lint.places import Place, host_networks, node_mask
 from generator.model import Calico, Cluster, Flannel, NoCni
 
 _CNI: Path = ("cluster", "cni")
@@ -71,6 +71,15 @@ def untested_calico(cluster: Cluster) -> Iterator[Finding]:
             )
 
 
+def _two_networks(cluster: Cluster) -> Iterator[tuple[Place, Place]]:
+    """For each of the cluster's families of which nodes stand in several networks, two of these."""
+    places = host_networks(cluster, cluster.kubernetes_hosts)
+    for version in dict.fromkeys(cluster.ip_versions):
+        nets = [p for p in places if p.network.version == version]
+        if len(nets) > 1:
+            yield nets[0], nets[1]
+
+
 @rule("CNI004", "error")
 def host_gw_across(cluster: Cluster) -> Iterator[Finding]:
     """
@@ -86,17 +95,13 @@ def host_gw_across(cluster: Cluster) -> Iterator[Finding]:
     Source: flannel, Documentation/backends.md ("requires direct layer2 connectivity").
     """
     if isinstance(cluster.cni, Flannel) and cluster.cni.backend == "host-gw":
-        nodes = {h.label() for h in cluster.kubernetes_hosts}
-        places = [p for p in host_networks(cluster) if p.label in nodes]
-        for version in (4, 6):
-            nets = [p for p in places if p.network.version == version]
-            if len(nets) > 1 and version in cluster.ip_versions:
-                yield Finding(
-                    (*_CNI, "backend"),
-                    f"host-gw with nodes in {nets[0].network.cidr} and {nets[1].network.cidr}",
-                    "use vxlan with directRouting",
-                    related=tuple(Related(p.path, "a node") for p in nets[:2]),
-                )
+        for one, other in _two_networks(cluster):
+            yield Finding(
+                (*_CNI, "backend"),
+                f"host-gw with nodes in {one.network.cidr} and {other.network.cidr}",
+                "use vxlan with directRouting",
+                related=(Related(one.path, "a node"), Related(other.path, "a node")),
+            )
 
 
 @rule("CNI005", "error")
@@ -159,7 +164,7 @@ def flannel_room(cluster: Cluster) -> Iterator[Finding]:
         return
     nodes = len(cluster.kubernetes_hosts)
     for network in cluster.pod_subnets:
-        text = args.get(f"node-cidr-mask-size-ipv{network.version}", "24" if network.version == 4 else "64")
+        _, text = node_mask(cluster, network)
         spare = int(text) - network.prefixlen if text.isascii() and text.isdecimal() and len(text) < 4 else -1
         # A mask that doesn't fit at all is for rule KUB006.
         if 0 <= spare <= 128 and 1 << spare < nodes:
@@ -306,3 +311,29 @@ def idle_direct_routing(cluster: Cluster) -> Iterator[Finding]:
     if isinstance(cluster.cni, Flannel) and cluster.cni.direct_routing and cluster.cni.backend != "vxlan":
         message = f"directRouting has no effect with backend {cluster.cni.backend}"
         yield Finding((*_CNI, "directRouting"), message, "remove it", on_key=True)
+
+
+@rule("CNI014", "warning")
+def unencapsulated_across(cluster: Cluster) -> Iterator[Finding]:
+    """
+    Calico without encapsulation and nodes in several subnets.
+
+    Why it hurts: pod addresses then travel as they are, and the router between the subnets knows none of them; unless it is a BGP peer,
+    which step 90 doesn't set up, pods of different subnets don't reach each other.
+
+    Example: `cni: {name: calico, encapsulation: None}` with nodes in 192.168.1.0/24 and 192.168.2.0/24.
+
+    Use instead: `VXLANCrossSubnet`: plain routes in one subnet, tunnels between them; or nothing, where the routers peer with every node.
+
+    Source: Calico, "Overlay networking" (an unencapsulated network must route pod addresses) and "Configure BGP peering".
+    """
+    cni = cluster.cni
+    # Without BGP it is refused: rule CNI005.
+    if isinstance(cni, Calico) and cni.encapsulation == "None" and cni.bgp == "Enabled":
+        for one, other in _two_networks(cluster):
+            yield Finding(
+                (*_CNI, "encapsulation"),
+                f"no encapsulation with nodes in {one.network.cidr} and {other.network.cidr}",
+                "use VXLANCrossSubnet, unless the routers are BGP peers",
+                related=(Related(one.path, "a node"), Related(other.path, "a node")),
+            )

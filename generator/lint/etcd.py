@@ -44,6 +44,23 @@ _GATES = {
     "experimental-stop-grpc-service-on-defrag": "StopGRPCServiceOnDefrag",
     "experimental-txn-mode-write-with-shared-buffer": "TxnModeWriteWithSharedBuffer",
 }
+_GONE_IN_36 = frozenset(
+    (
+        "enable-v2",
+        "experimental-enable-v2v3",
+        "proxy",
+        "proxy-dial-timeout",
+        "proxy-failure-wait",
+        "proxy-read-timeout",
+        "proxy-refresh-interval",
+        "proxy-write-timeout",
+    )
+)
+# Directories that packages, kubeadm, the kubelet or a container runtime fill and empty; of the second ones only they themselves.
+_FOREIGN = re.compile(
+    r"/(etc|usr|bin|sbin|lib|lib64|boot|var/lib/(kubelet|containerd|docker|containers|cni|dpkg|rpm)|opt/cni)(/.*)?"
+    r"|/(var|var/lib|var/log|opt|home|root|srv|mnt)"
+)
 _SINCE_36 = frozenset(
     (
         "compact-hash-check-time",
@@ -143,7 +160,7 @@ def experimental_flags(cluster: Cluster) -> Iterator[Finding]:
     """
     if _version(cluster) >= (3, 6):
         for name, _ in cluster.etcd.extra_args:
-            if name.startswith("experimental-"):
+            if name.startswith("experimental-") and name not in _GONE_IN_36:
                 use = f"use the gate {_GATES[name]} in feature-gates" if name in _GATES else f"write {name.removeprefix('experimental-')}"
                 yield Finding((*_ARGS, name), f"etcd flag {name} is deprecated in etcd 3.6", use, on_key=True)
 
@@ -246,3 +263,42 @@ def large_quota(cluster: Cluster) -> Iterator[Finding]:
     text = dict(cluster.etcd.extra_args).get("quota-backend-bytes", "0")
     if re.fullmatch("[0-9]{1,20}", text) and int(text) > 8 << 30:
         yield Finding((*_ARGS, "quota-backend-bytes"), f"etcd's quota of {text} bytes is above 8 GiB", "write 8589934592 or less")
+
+
+@rule("ETC010", "error")
+def foreign_directory(cluster: Cluster) -> Iterator[Finding]:
+    """
+    etcd's directory belongs to something else.
+
+    Why it hurts: kubeadm's preflight wants an empty directory and refuses this one; and what else lives there (packages, the kubelet,
+    the container runtime, `kubeadm reset`) empties or replaces it, and with it every object of the cluster.
+
+    Example: `etcd: {dataDir: /var/lib/kubelet/etcd}`, `/etc/kubernetes/etcd`, `/var/lib`.
+
+    Use instead: `/var/lib/etcd`, or a directory of its own on a disk of its own.
+
+    Source: kubeadm, preflight/checks.go (DirAvailable--var-lib-etcd) and cmd/phases/reset (what it empties); FHS 3.0.
+    """
+    if _FOREIGN.fullmatch(cluster.etcd.data_dir):
+        yield Finding(_DATA_DIR, f"etcd's directory {cluster.etcd.data_dir} belongs to something else", "write /var/lib/etcd")
+
+
+@rule("ETC011", "error")
+def removed_flags(cluster: Cluster) -> Iterator[Finding]:
+    """
+    An etcd flag that is gone.
+
+    Why it hurts: etcd ends with "flag provided but not defined", the static pod crashes in a loop and `kubeadm init` times out.
+
+    Example: `etcd: {extraArgs: {enable-v2: "false"}}` with 1.34.2, which has etcd 3.6.
+
+    Use instead: remove it: Kubernetes never uses etcd's old API.
+
+    Source: etcd, CHANGELOG-3.6 (flags removed; etcd-io/etcd#19914, #21264).
+    """
+    version = _version(cluster)
+    if version >= (3, 6):
+        for name, _ in cluster.etcd.extra_args:
+            if name in _GONE_IN_36:
+                message = f"etcd {version[0]}.{version[1]} has no flag {name}"
+                yield Finding((*_ARGS, name), message, "remove it", on_key=True)

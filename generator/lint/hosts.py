@@ -154,22 +154,21 @@ def gateway_elsewhere(cluster: Cluster) -> Iterator[Finding]:
     Why it hurts: a host reaches its gateway only within its own network, so either the gateway or the host's prefix is wrong; with the
     wrong prefix the VIP is out of reach too.
 
-    Example: `address: 192.168.2.25/24` under `hostDefaults: {gateway: 192.168.1.1}`.
+    Example: `address: 192.168.2.25/24` under `hostDefaults: {gateway: 192.168.1.1}`; `gateway: fd00::1` on hosts with IPv4 alone.
 
-    Use instead: a `gateway` of its own on that host.
+    Use instead: a `gateway` of its own on that host, of a family that it has.
 
     Source: RFC 1122, section 3.3.1.1.
     """
     for path, hosts in grouped(cluster, cluster.hosts, "gateway").items():
         for gateway in map(IPAddress, hosts[0].settings.gateways):
             value, version = int(gateway), gateway.version
-            far = [
-                h
-                for h in hosts
-                if any(a.version == version for a in h.addresses)
-                and not any(a.version == version and a.first <= value <= a.last for a in h.addresses)
-            ]
-            if far:
+            near = [h for h in hosts if any(a.version == version for a in h.addresses)]
+            far = [h for h in near if not any(a.version == version and a.first <= value <= a.last for a in h.addresses)]
+            # A load balancer may lack the second family of a shared default; nobody has a use for a family that all lack.
+            if not near:
+                yield Finding(path, f"gateway {gateway}: no IPv{version} address on {several(hosts)}", "remove it, or add such an address")
+            elif far:
                 yield Finding(
                     path, f"gateway {gateway} is outside of the network of {several(far)}", "give such a host a gateway of its own"
                 )

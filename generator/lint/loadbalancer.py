@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
+from netaddr import IPAddress
+
 from generator.diagnostics import Related
 from generator.lint import Finding, rule
-from generator.lint.places import several
+from generator.lint.places import grouped, several, vip_places
 from generator.model import LOAD_BALANCER, Cluster, Host
 
 
@@ -251,3 +253,57 @@ def ipvs_dr(cluster: Cluster) -> Iterator[Finding]:
             "use TUN or nginx",
             related=(Related(("hosts", far[0].index, "address"), "in another subnet"),),
         )
+
+
+@rule("LBR031", "error")
+def ipvs_nat_return(cluster: Cluster) -> Iterator[Finding]:
+    """
+    IPVS with NAT where the answers go past the director.
+
+    Why it hurts: NAT rewrites the destination on the way in and must rewrite the source on the way out; an API server that answers through
+    another router answers from an address that the client never asked, and no connection is ever made.
+
+    Example: `ipvs: {forwarding: NAT}` with `gateway: 192.168.2.1`, the site's router, on the control planes.
+
+    Use instead: `DR` on one segment, `TUN` across networks, or `nginx`, which needs no way back.
+
+    Source: LVS HOWTO, LVS-NAT (the director is the default gateway of the real servers); checklist row 40.
+    """
+    if not _ipvs(cluster, "NAT") or cluster.endpoint is None:
+        return
+    directors = {*cluster.endpoint.vips, *(a.ip for h in cluster.load_balancers for a in h.addresses)}
+    families = {vip.version for vip in cluster.endpoint.vips}
+    for path, hosts in grouped(cluster, cluster.control_planes, "gateway").items():
+        for gateway in map(IPAddress, hosts[0].settings.gateways):
+            if gateway.version in families and gateway not in directors:
+                yield Finding(
+                    ("loadBalancer", "ipvs", "forwarding"),
+                    f"NAT with gateway {gateway} of {several(hosts)}, which is no load balancer",
+                    "use DR, TUN or nginx; NAT needs the director as gateway of the API servers",
+                    related=(Related(path, "the way of the answers"),),
+                )
+
+
+@rule("LBR032", "error")
+def ipvs_tun_ipv6(cluster: Cluster) -> Iterator[Finding]:
+    """
+    IPVS tunnels for an IPv6 VIP.
+
+    Why it hurts: the API servers take the packets out of `tunl0`, which carries IPv4 in IPv4 only; what is for an IPv6 VIP arrives in a
+    tunnel that nobody opens.
+
+    Example: `ipvs: {forwarding: TUN}` with `address: fd00:192:168:1::31/64`.
+
+    Use instead: `DR` on one segment, or `nginx`.
+
+    Source: Linux, net/ipv4/ipip.c (tunl0); net/netfilter/ipvs/ip_vs_xmit.c (an IPv6 service is sent through IPv6 tunnels).
+    """
+    if _ipvs(cluster, "TUN"):
+        for place in vip_places(cluster):
+            if place.network.version == 6:
+                yield Finding(
+                    ("loadBalancer", "ipvs", "forwarding"),
+                    f"TUN with the IPv6 {place.label}",
+                    "use DR or nginx",
+                    related=(Related(place.path, "the VIP"),),
+                )

@@ -6,7 +6,7 @@ from netaddr import IPNetwork
 
 from generator.diagnostics import Path, Related
 from generator.lint import Finding, rule
-from generator.lint.places import LOCAL_NAMES, holds, host_networks, overlap, vip_places
+from generator.lint.places import LOCAL_NAMES, Place, holds, host_networks, overlap, vip_places
 from generator.model import Cluster, Host
 
 PODS: Path = ("cluster", "podSubnet")
@@ -261,3 +261,59 @@ def special_networks(cluster: Cluster) -> Iterator[Finding]:
             for special, what in _SPECIAL:
                 if overlap(network, special):
                     yield Finding(path, f"{path[-1]} {network} lies in {special}, {what}", "take a private network such as 10.244.0.0/16")
+
+
+@rule("NET020", "warning")
+def nested_networks(cluster: Cluster) -> Iterator[Finding]:
+    """
+    One host's network holds another's.
+
+    Why it hurts: one of the prefixes is wrong. The host with the wide one takes the hosts of the others for neighbours and asks for them
+    by ARP, in vain where a router stands between; to them its answers don't come back.
+
+    Example: `address: 10.1.0.14/16` beside hosts at `10.1.2.11/24`.
+
+    Use instead: the prefix that `ip address` shows on that host; a prefix of /31, /32, /127 or /128 says that no network is meant.
+
+    Source: RFC 1122, section 3.3.1.1 (local and remote destinations).
+    """
+    spans = sorted(
+        ((p.network.version, p.network.first, p.network.prefixlen), p.network.last, index, p)
+        for index, p in enumerate(host_networks(cluster))
+        if p.network.prefixlen < (31 if p.network.version == 4 else 127)
+    )
+    inner: dict[Path, list[Place]] = {}
+    outer: tuple[int, int, Place] | None = None
+    for (version, first, _), last, _, place in spans:
+        if outer is not None and outer[0] == version and first <= outer[1]:
+            inner.setdefault(outer[2].path, [outer[2]]).append(place)
+        else:
+            outer = version, last, place
+    for path, (wide, *others) in inner.items():
+        more = f" and {len(others) - 1} more networks" if len(others) > 1 else ""
+        yield Finding(
+            path,
+            f"network {wide.network.cidr} of {wide.label} holds {others[0].network.cidr} of {others[0].label}{more}",
+            "write the prefix that `ip address` shows on each of them",
+            related=(Related(others[0].path, "a host in the smaller network"),),
+        )
+
+
+@rule("NET021", "warning")
+def few_services(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A service network for fewer than 256 services.
+
+    Why it hurts: every service takes an address; when they have run out the API server refuses new ones ("failed to allocate"), and up to
+    1.32 the network of a running cluster can't be changed.
+
+    Example: `serviceSubnet: 10.96.0.0/26`: 62 services, of which the cluster has two itself.
+
+    Use instead: `10.96.0.0/16`, or at least a /24 (IPv6: /120).
+
+    Source: Kubernetes, Service ClusterIP allocation; KEP-1880 (ServiceCIDR, stable in 1.33); checklist row 4.
+    """
+    for network in cluster.service_subnets:
+        bits = (32 if network.version == 4 else 128) - network.prefixlen
+        if bits < 8:
+            yield Finding(SERVICES, f"serviceSubnet {network} has {1 << bits} addresses", "write a larger one such as 10.96.0.0/16")

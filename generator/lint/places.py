@@ -63,13 +63,25 @@ def vip_places(cluster: Cluster) -> list[Place]:
     return [Place(a, (*base, i) if listed else base, f"VIP {a.ip}") for i, a in enumerate(cluster.endpoint.addresses)]
 
 
-def host_networks(cluster: Cluster) -> list[Place]:
-    """One place for each distinct network that hosts stand in: that of the first host in it."""
+def host_networks(cluster: Cluster, hosts: Iterable[Host] | None = None) -> list[Place]:
+    """One place for each distinct network that *hosts* (all of them where none are given) stand in: that of the first host in it."""
     seen: dict[tuple[int, int, int], tuple[Host, int]] = {}
-    for host in cluster.hosts:
+    for host in cluster.hosts if hosts is None else hosts:
         for index, address in enumerate(host.addresses):
             seen.setdefault((address.version, address.first, address.prefixlen), (host, index))
     return [host_places(cluster, host)[index] for host, index in seen.values()]
+
+
+def node_mask(cluster: Cluster, network: IPNetwork) -> tuple[str, str]:
+    """
+    The flag by which kube-controller-manager cuts pod network *network* into node networks, and its value: 24 or 64 without a flag.
+
+    A single-stack cluster may have the plain flag (cmd/kube-controller-manager/app/core.go, setNodeCIDRMaskSizes).
+    """
+    args = dict(cluster.controller_manager_args)
+    single = "node-cidr-mask-size" in args and len(cluster.pod_subnets) == 1
+    flag = "node-cidr-mask-size" if single else f"node-cidr-mask-size-ipv{network.version}"
+    return flag, args.get(flag, "24" if network.version == 4 else "64")
 
 
 def overlap(one: IPNetwork, other: IPNetwork) -> bool:

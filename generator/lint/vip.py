@@ -205,6 +205,11 @@ def endpoint_name(cluster: Cluster) -> Iterator[Finding]:
         )
 
 
+def _named_address(cluster: Cluster) -> IPAddress | None:
+    """The endpoint's name where it is an address; the schema has no colons in a name."""
+    return IPAddress(cluster.endpoint.name) if cluster.endpoint is not None and valid_ipv4(cluster.endpoint.name) else None
+
+
 @rule("NET018", "warning")
 def endpoint_is_address(cluster: Cluster) -> Iterator[Finding]:
     """
@@ -219,6 +224,33 @@ def endpoint_is_address(cluster: Cluster) -> Iterator[Finding]:
 
     Source: kubernetes/kubeadm#1447; labring/sealos#615; checklist row 3.
     """
-    if cluster.endpoint is not None and valid_ipv4(cluster.endpoint.name):
+    address = _named_address(cluster)
+    if cluster.endpoint is not None and address in cluster.endpoint.vips:
         name = cluster.endpoint.name
         yield Finding(("controlPlaneEndpoint", "name"), f"endpoint name {name} is an address", "choose a name such as api.example.net")
+
+
+@rule("NET019", "error")
+def endpoint_is_other_address(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The endpoint's name is an address, and not that of the VIP.
+
+    Why it hurts: an address needs no hosts file, so every client goes where it says and never to the VIP: to one control plane, with which
+    the API ends for all, or to nobody.
+
+    Example: `controlPlaneEndpoint: {name: 192.168.1.25, address: 192.168.1.31/24}` where master-1 is 192.168.1.25.
+
+    Use instead: a name such as `api.example.net`; the generated hosts file resolves it to the VIP.
+
+    Source: kubeadm, creating highly available clusters (the endpoint leads to the load balancer); checklist row 3.
+    """
+    address = _named_address(cluster)
+    if cluster.endpoint is None or address is None or address in cluster.endpoint.vips:
+        return
+    owner = next((p for h in cluster.hosts for p in host_places(cluster, h) if p.network.ip == address), None)
+    yield Finding(
+        ("controlPlaneEndpoint", "name"),
+        f"endpoint name {address} is {f'the address of {owner.label}' if owner else 'an address'} and not the VIP",
+        "choose a name such as api.example.net",
+        related=(Related(owner.path, "the host"),) if owner else (),
+    )

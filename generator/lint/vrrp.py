@@ -224,3 +224,27 @@ def kill_mode(cluster: Cluster) -> Iterator[Finding]:
     """
     if cluster.load_balancer is not None and cluster.load_balancer.keepalived.kill_mode == "process":
         yield Finding((*_KEEPALIVED, "killMode"), "killMode process leaves keepalived's children alive", "remove it: mixed is the default")
+
+
+@rule("LBR033", "warning")
+def slow_advertisements(cluster: Cluster) -> Iterator[Finding]:
+    """
+    Advertisements so rare that the VIP moves late.
+
+    Why it hurts: a backup takes the VIP over once it has heard nothing for three intervals and a fraction of one; until then the API is
+    gone for all.
+
+    Example: `advertInterval: 10`: half a minute without an API after the holder has lost its power.
+
+    Use instead: 0.5, the default; 1 with VRRP version 2.
+
+    Source: RFC 5798, section 6.1 (Master_Down_Interval).
+    """
+    if cluster.load_balancer is not None:
+        text = cluster.load_balancer.keepalived.advert_interval
+        if not text.startswith("-") and float(text) > 3:
+            yield Finding(
+                (*_KEEPALIVED, "advertInterval"),
+                f"with advertisements every {text} s the VIP moves after {3 * float(text):g} s and more",
+                "write 1 or less",
+            )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _COLORS = {"error": "31;1", "warning": "33;1", "info": "36;1", "bold": "1", "dim": "2"}
 _WIDTH = 120
+_MOST = 100
 
 # Style and text to text.
 Paint = Callable[[str, str], str]
@@ -30,7 +31,9 @@ def render(checked: Sequence[Checked], *, color: bool) -> str:
     found = [(one.source, finding) for one in checked for finding in one.diagnostics]
     if not found:
         return ""
-    blocks = ["\n".join(_block(source, finding, paint)) for source, finding in found]
+    blocks = ["\n".join(_block(source, finding, paint)) for source, finding in found[:_MOST]]
+    if len(found) > _MOST:
+        blocks.append(f"and {len(found) - _MOST} more (all of them: --format json)")
     counts = Counter(finding.severity for _, finding in found)
     parts = [f"{counts[s]} {s if s == 'info' or counts[s] == 1 else s + 's'}" for s in SEVERITIES if counts[s]]
     worst = min((finding for _, finding in found), key=lambda finding: SEVERITIES.index(finding.severity))

@@ -78,6 +78,7 @@ check_vip() {
   if ! interface_there; then return; fi
   for vip in $VIPS; do
     if has_address "$vip"; then
+      if active stowage-vip.service && ! has_address "$vip" "$INTERFACE"; then continue; fi # behind IPVS, on lo or tunl0
       if ! active keepalived.service || [[ ! -e $VAR/backup/40/laid ]]; then error vip "this machine carries the VIP $vip, but not by keepalived of this bundle" "take it out of the network configuration"; fi
       continue
     fi
@@ -129,10 +130,17 @@ check_kernel() {
   done 8< <(awk -F '\t' '$6 == "modules" { print $1 }' "$BUNDLE/files.tsv")
 }
 
+# check_commands: what this step and 10 use; then what later steps use, which step 10 may bring
 check_commands() {
   local command
-  for command in ip ss awk sed grep find xargs openssl systemctl modprobe flock timeout sha256sum tar gzip mount; do
+  for command in ip ss awk sed grep find xargs systemctl modprobe flock timeout sha256sum; do
     command -v "$command" >/dev/null || error command "$command is not there" "install the package that has it"
+  done
+  if [[ $KUBERNETES != 1 ]]; then return; fi
+  for command in openssl tar gzip mount; do
+    if command -v "$command" >/dev/null; then continue; fi
+    if [[ " $PACKAGES " =~ " $command"(=|-[0-9]|" ") ]]; then info command "$command is not there; step 10 installs it"
+    else warning command "$command is not there, and no package of that name is to be installed" "install the package that has it"; fi
   done
 }
 
@@ -146,8 +154,7 @@ check_packages() {
     return
   fi
   for package in $PACKAGES; do
-    if [[ $OS_FAMILY == rhel ]]; then rpm -q --quiet "$package" 2>/dev/null || lacking+=" $package"
-    elif [[ $(dpkg-query -W -f='${db:Status-Status}' "${package%%=*}" 2>/dev/null) != installed ]]; then lacking+=" $package"; fi
+    installed "$package" || lacking+=" $package"
   done
   [[ -z $lacking ]] || error payload "there is no payload/ and these packages are missing:$lacking" "stowage bundle --payload DIR, copy payload/ into $BUNDLE"
 }

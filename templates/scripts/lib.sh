@@ -114,6 +114,17 @@ payload() {
   PAYLOAD=$BUNDLE/payload
 }
 
+# installed PACKAGE: true when a word of PACKAGES is there, in the version that it is pinned to (name=version may hold a *). On RHEL an
+# unpinned one may go by another name (iptables-nft, curl-minimal).
+installed() {
+  local status version
+  if [[ $OS_FAMILY == rhel && $1 =~ -[0-9][^-]*(-[^-]+)?$ ]]; then rpm -q --quiet "$1" 2>/dev/null; return; fi
+  if [[ $OS_FAMILY == rhel ]]; then rpm -q --quiet --whatprovides "$1" 2>/dev/null; return; fi
+  read -r status version <<<"$(dpkg-query -W -f='${db:Status-Status} ${Version}' "${1%%=*}" 2>/dev/null)"
+  # shellcheck disable=SC2053 # the pin may be a pattern
+  [[ $status == installed && ($1 != *=* || $version == ${1#*=}) ]]
+}
+
 # has_address ADDRESS [INTERFACE]: true when this machine carries it (the kernel compares, so any spelling will do).
 has_address() {
   local address=${1%/*} bits=32
