@@ -164,7 +164,7 @@ def test_codes_are_of_their_topic():
         "HST": {"hosts"},
         "NET": {"network", "vip"},
         "LBR": {"loadbalancer", "ports", "upstream", "vrrp"},
-        "KUB": {"kubeadm", "kubelet"},
+        "KUB": {"components", "kubeadm", "kubelet"},
         "ETC": {"etcd"},
         "CNI": {"cni"},
         "RUN": {"runtime"},
@@ -242,6 +242,7 @@ POOLS: dict[str, list[Any]] = {
     "cluster.kubeProxy": [{}, {"mode": "ipvs", "strictARP": True}, {"mode": "nftables", "strictARP": True}],
     "cluster.apiServer": [
         {},
+        {"extraArgs": {"anonymous-auth": False}},
         {"bindPort": 1, "certSANs": ["::::", "a.b", "*.x"], "extraArgs": {"service-node-port-range": "x", "secure-port": 1}},
         {"bindPort": 65535, "extraArgs": {"service-node-port-range": "99999-0", "advertise-address": True}},
     ],
@@ -250,16 +251,19 @@ POOLS: dict[str, list[Any]] = {
         {"extraArgs": {"node-cidr-mask-size-ipv4": "many", "node-cidr-mask-size-ipv6": "999"}},
         {"extraArgs": {"node-cidr-mask-size-ipv4": -3, "allocate-node-cidrs": False}},
         {"extraArgs": {"node-cidr-mask-size-ipv4": "²", "node-cidr-mask-size-ipv6": ""}},
+        {"extraArgs": {"node-cidr-mask-size": 27, "leader-elect": False}},
+        {"extraArgs": {"node-cidr-mask-size": "-1", "node-cidr-mask-size-ipv4": 24}},
     ],
     "cluster.etcd": [
         {},
         {"dataDir": "/a", "extraArgs": {"heartbeat-interval": "x", "election-timeout": -1, "quota-backend-bytes": "²"}},
+        {"dataDir": "/etc", "extraArgs": {"enable-v2": False, "experimental-enable-v2v3": ""}},
         {"dataDir": "/tmp", "extraArgs": {"feature-gates": "", "experimental-initial-corrupt-check": True, "heartbeat-interval": 0}},
     ],
     "cluster.images": [{}, {"etcd": "latest"}, {"etcd": "3.6.5-0", "pause": "x", "coredns": "y"}, {"etcd": "99999.1"}],
     "cluster.featureGates": [{}, {"X": True, "EtcdLearnerMode": False}],
     "cluster.extraHosts": [[], [{"name": "a", "address": "::1"}, {"name": "a", "address": "::1"}]],
-    "cluster.certificateValidityPeriod": [None, "0s", "999999h"],
+    "cluster.certificateValidityPeriod": [None, "1s", "999999h"],
     "cluster.encryptionAlgorithm": [None, "ECDSA-P384"],
     "controlPlaneEndpoint": [
         None,
@@ -267,6 +271,7 @@ POOLS: dict[str, list[Any]] = {
         {"name": "api", "address": ["fd00:1::9/64", "10.0.0.9/24"], "port": -(10**17)},
         {"name": "api", "address": "0.0.0.0/0", "port": 16443},
         {"name": "localhost", "address": ["::1/128", "::1/128"], "port": 10**17},
+        {"name": "10.0.0.1", "address": ["fd00:1::9/64", "10.0.0.9/24"]},
     ],
     "loadBalancer": [
         None,
@@ -274,11 +279,16 @@ POOLS: dict[str, list[Any]] = {
         {"keepalived": {"virtualRouterId": 51, "vrrpVersion": 2, "preemptDelay": 0}, "ipvs": {}, "nginx": {"allow": ["::/0", "0.0.0.0/0"]}},
         {"keepalived": {"virtualRouterId": 1, "advertInterval": "99.99", "check": {"interval": 3600}}, "ipvs": {"forwarding": "NAT"}},
         {"keepalived": {"virtualRouterId": 1, "authPass": {"secret": "x"}}, "nginx": {"allow": ["10.0.0.0/32"], "connectTimeout": "1d"}},
+        {"keepalived": {"virtualRouterId": 1, "advertInterval": 3.5}, "ipvs": {"forwarding": "TUN"}},
         {"keepalived": {"virtualRouterId": 1, "killMode": "process"}, "watcher": {"rise": 9, "riseMax": 1}, "ipvs": {"forwarding": "DR"}},
     ],
     "hostDefaults": [
         {},
         {"interface": "lo", "os": "debian-12", "gateway": ["10.0.0.1", "::1"], "swap": "keep", "taints": []},
+        {
+            "kubelet": {"maxPods": 300, "evictionHard": {"x": "1", "pid.available": "5%"}},
+            "kubeletExtraArgs": {"container-runtime": "remote"},
+        },
         {"labels": {"k8s.io/x": "", "a": "b"}, "kubelet": {"imageGCLowThresholdPercent": 100, "shutdownGracePeriodCriticalPods": "1h"}},
         {
             "containerRuntimeVersion": "1.0",

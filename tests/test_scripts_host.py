@@ -463,6 +463,25 @@ def test_ufw(host: FakeHost) -> None:
     assert host.file("/etc/ufw/before.rules").read_text() == rules
 
 
+def test_a_configuration_that_containerd_would_ignore(host: FakeHost) -> None:
+    def containerd(version: str) -> None:
+        host.stand_in("containerd", f"#!/bin/sh\necho containerd github.com/containerd/containerd {version} abcdef\n")
+
+    host.row("/etc/containerd/config.toml", '# version = 2 was once\nversion = 3\n[plugins.x]\n  version = "2"\n')
+    containerd("1.6.20~ds1")
+    result = host.run("20-host.sh")
+    assert result.returncode == 1
+    assert "error: containerd here is 1.6.20, the bundle's configuration is for containerd 2\n" in result.stdout
+    assert 'remedy: set containerRuntimeVersion: "1.6"' in result.stdout
+    assert not host.file("/etc/stowage").exists()  # nothing was laid
+    assert "containerd here is 1.6.20" in good(host.run("20-host.sh", "--plan"))
+    containerd("v2.1.4")
+    assert "containerd here" not in good(host.run("20-host.sh"))
+    host.row("/etc/containerd/config.toml", "version = 2\n")
+    containerd("1.7.24")
+    good(host.run("20-host.sh"))
+
+
 SEMANAGE = r"""#!/bin/bash
 # port list: http_port_t 80, and 16444 belongs to another type
 case "$*" in
@@ -553,6 +572,31 @@ def test_preflight_knows_whose_the_vip_is(host: FakeHost) -> None:
     assert findings(host)["error"] == ["vip"]
 
 
+def test_preflight_knows_the_vip_of_an_api_server_behind_ipvs(host: FakeHost) -> None:
+    host.seal(PACKAGES="bash", GATEWAY="", LB="")
+    host.row("/etc/modules-load.d/stowage.conf", "", unit="modules")
+    with (host.root / "layers" / "before.sh").open("a") as file:
+        file.write("ip address add 192.0.2.31/32 dev lo\n")
+    assert findings(host)["error"] == ["vip"]
+    host.unit("stowage-vip.service", "active")
+    assert findings(host).get("error", []) == []
+
+
+def test_preflight_knows_what_step_10_brings(host: FakeHost) -> None:
+    host.row("/etc/modules-load.d/stowage.conf", "", unit="modules")
+    with (host.root / "layers" / "before.sh").open("a") as file:
+        file.write("rm -f /usr/bin/openssl /usr/bin/tar\n")
+    host.seal(GATEWAY="", PACKAGE_SOURCE="repository", PACKAGES="openssl-libs tar=1.34-*")
+    found = findings(host)
+    assert "command" not in found.get("error", [])
+    assert found["info"].count("command") == 1  # tar; openssl-libs is not openssl
+    assert found["warning"].count("command") == 1
+    host.seal(PACKAGES="tar openssl")
+    assert findings(host)["info"].count("command") == 2
+    host.seal(KUBERNETES="", PACKAGES="")
+    assert "command" not in [check for checks in findings(host).values() for check in checks]
+
+
 # --- 10-packages -----------------------------------------------------------------------------------------------------
 
 
@@ -628,6 +672,56 @@ def test_packages_wait_for_the_payload(debian: FakeHost) -> None:
     assert debian.run("10-packages.sh").returncode == 1
 
 
+# $FAKE/rpms is the database: "name epoch version release what-it-provides..."; a file of the payload holds such a line.
+RPM = r"""#!/bin/bash
+last=${!#}
+case "$*" in
+  '-q --quiet --whatprovides '*) awk -v w="$last" '{ for (i = 1; i <= NF; i++) if ((i == 1 || i > 4) && $i == w) found = 1 } END { exit !found }' "$FAKE/rpms" ;;
+  '-q --quiet '*) awk -v w="$last" '$1 == w || $1 "-" $3 == w { found = 1 } END { exit !found }' "$FAKE/rpms" ;;
+  '-q --qf '*) awk -v w="$last" '$1 == w { print $2, $3, $4; found = 1 } END { exit !found }' "$FAKE/rpms" ;;
+  '-qp '*) cut -d ' ' -f 1-4 "$last" ;;
+  '-qa '*) cut -d ' ' -f 1 "$FAKE/rpms" ;;
+  --eval*) [[ $2 =~ \'(.*)\',\ \'(.*)\' ]]; if [[ ${BASH_REMATCH[1]} == "${BASH_REMATCH[2]}" ]]; then echo 0
+    elif [[ $(printf '%s\n' "${BASH_REMATCH[@]:1}" | sort -V | tail -n 1) == "${BASH_REMATCH[1]}" ]]; then echo 1; else echo -1; fi ;;
+  *) exit 9 ;;
+esac
+"""
+DNF = r"""#!/bin/bash
+[[ $* != *versionlock\ list* ]] || exit 1
+for word; do if [[ $word == *.rpm ]]; then echo "dnf ${word##*/}" >>"$FAKE/calls"; read -r name _ <"$word"; sed -i "/^$name /d" "$FAKE/rpms"; cat "$word" >>"$FAKE/rpms"; fi; done
+"""
+
+
+def test_rpms_that_something_else_stands_in_for(host: FakeHost) -> None:
+    host.stand_in("rpm", RPM)
+    host.stand_in("dnf", DNF)
+    there = "curl-minimal 0 7.76.1 29.el9 curl\nlibcurl-minimal 0 7.76.1 29.el9 libcurl\niptables-nft 0 1.8.10 2.el9 iptables\n"
+    (host.fake / "rpms").write_text(there + "kubelet 0 1.29.4 1\nbash 0 5.1.8 9.el9\nglibc 0 2.34 100.el9\nbind-libs 32 9.16.23 1.el9\n")
+    packages = host.bundle / "payload" / "packages"
+    packages.mkdir(parents=True)
+    for name, epoch, version in (
+        ("curl", 0, "7.76.1"),  # conflicts with what is there
+        ("libcurl", 0, "7.76.1"),
+        ("kubelet", 0, "1.29.3"),  # pinned: also when it is older
+        ("keepalived", 0, "2.2.8"),
+        ("bash", 0, "5.1.8"),
+        ("glibc", 0, "2.40"),
+        ("bind-libs", 0, "9.18.1"),  # older, by its epoch
+    ):
+        (packages / f"{name}.rpm").write_text(f"{name} {epoch} {version} {9 if name == 'bash' else 1}.el9\n")
+    host.seal(OS_FAMILY="rhel", PACKAGES="curl iptables bash kubelet-1.29.3 keepalived")
+    out = good(host.run("10-packages.sh"))
+    assert "install kubelet-1.29.3 keepalived (from the payload)" in out
+    assert sorted(call for call in host.calls() if call.startswith("dnf")) == ["dnf glibc.rpm", "dnf keepalived.rpm", "dnf kubelet.rpm"]
+    assert "nothing to change" in good(host.run("10-packages.sh"))
+    host.seal(PACKAGES="curl iptables no-such-thing")
+    result = host.run("10-packages.sh")
+    assert result.returncode == 1
+    assert "still missing: no-such-thing" in result.stdout
+    shutil.rmtree(host.bundle / "payload")
+    assert "these packages are missing: no-such-thing" in host.run("00-preflight.sh").stdout
+
+
 # --- 30-images -------------------------------------------------------------------------------------------------------
 
 CTR = r"""#!/bin/bash
@@ -663,6 +757,47 @@ def test_images(host: FakeHost) -> None:
     assert "nothing to change" in good(host.run("30-images.sh"))
     good(host.run("30-images.sh", "--rollback"))
     assert (host.fake / "images").read_text() == "r/old:1\n"
+
+
+CRICTL = r"""#!/bin/bash
+while [[ $1 == --* ]]; do shift 2; done
+case $1 in
+  inspecti) grep -Fxq -- "$3" "$FAKE/images" ;;
+  rmi) echo "crictl rmi $2" >>"$FAKE/calls"; sed -i "\\,^$2\$,d" "$FAKE/images" ;;
+  *) exit 9 ;;
+esac
+"""
+SKOPEO = r"""#!/bin/bash
+[[ $1 == copy && $2 == docker-archive:*:*:* && $3 == containers-storage:* ]] || exit 9
+archive=${2#docker-archive:} ref=${3#containers-storage:}; archive=${archive%":$ref"}
+grep -Fxq -- "$ref" "$archive" && echo "$ref" >>"$FAKE/images"
+"""
+
+
+def test_images_of_crio(host: FakeHost) -> None:
+    host.stand_in("crictl", CRICTL)
+    (host.fake / "images").touch()
+    (host.bundle / "images.txt").write_text("r/a:1\nr/b:2\n")
+    with (host.root / "layers" / "before.sh").open("a") as file:
+        file.write(
+            "rm -f /usr/bin/skopeo /usr/bin/podman /run/crio.sock; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"/run/crio.sock\")'\n"
+        )
+    images = host.bundle / "payload" / "images"
+    images.mkdir(parents=True)
+    for name, ref in (("a", "r/a:1"), ("b", "r/b:2")):
+        (images / f"{name}.tar").write_text(ref + "\n")
+    host.seal(RUNTIME="cri-o", CRI_SOCKET="unix:///run/crio.sock")
+    result = host.run("30-images.sh")
+    assert result.returncode == 1
+    assert "neither skopeo nor podman is there" in result.stdout
+    assert "is not in" not in result.stdout
+    assert "would load a.tar" in good(host.run("30-images.sh", "--plan"))
+    host.stand_in("skopeo", SKOPEO)
+    assert "r/b:2 is not in a.tar" in good(host.run("30-images.sh"))
+    assert (host.fake / "images").read_text() == "r/a:1\nr/b:2\n"
+    good(host.run("30-images.sh", "--rollback"))
+    assert host.calls() == ["crictl rmi r/b:2", "crictl rmi r/a:1"]
+    assert (host.fake / "images").read_text() == ""
 
 
 # --- 40-load-balancer ------------------------------------------------------------------------------------------------

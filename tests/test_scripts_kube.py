@@ -141,6 +141,7 @@ if token=$(sed -n 's/^ *token: //p' "$conf"); [[ $token && ! -e $CLOUD/tokens/$t
 name() { printf '%s' "$1" | sha256sum | cut -c 1-16; }
 case "${words[*]}" in
   "get nodes") if [[ $* == *jsonpath* ]]; then for node in "$CLOUD"/nodes/*; do echo "${node##*/} v1.29.3 $(cat "$CLOUD/ready" 2>/dev/null || echo False)"; done; else ls "$CLOUD/nodes" | sed 's,^,node/,'; fi ;;
+  "get daemonsets "*) cat "$CLOUD/daemonsets" 2>/dev/null || : ;;
   "get secret "*) id=${words[2]#bootstrap-token-}; compgen -G "$CLOUD/tokens/$id.*" >/dev/null ;;
   "delete node "*) rm "$CLOUD/nodes/${words[2]}" ;;
   get | diff) if [[ $* == *--raw=* ]]; then echo ok; else cmp -s "$file" "$CLOUD/objects/${file##*/}"; fi ;;
@@ -595,6 +596,57 @@ def test_bad_archives_change_nothing(up: Kube) -> None:
         assert not (host.fake / "argv").exists() or "kubeadm join" not in (host.fake / "argv").read_text()
 
 
+# --- behind IPVS -----------------------------------------------------------------------------------------------------
+
+
+def behind_ipvs(host: Kube) -> Kube:
+    """An API server with the VIP on lo once its unit runs; a load balancer elsewhere answers ARP."""
+    host.carries = f"{host.environment['ADDRESSES']} 192.0.2.126/32 192.0.2.127/32"
+    host.unit("stowage-vip.service")
+    host.row("/etc/systemd/system/stowage-vip.service", "[Service]\n", unit="systemd")
+    host.seal(LB="", LB_ENGINE="ipvs", LB_HOSTS="balancer-1=192.0.2.50")
+    for verb, change in (("start", "add"), ("stop", "del")):
+        hook = host.fake / "hooks" / f"{verb}-stowage-vip.service"
+        hook.write_text(f"#!/bin/sh\nip address {change} 192.0.2.31/32 dev lo\n")
+        hook.chmod(0o755)
+    before = 'if [ -e "$FAKE/units/stowage-vip.service/active" ]; then ip address add 192.0.2.31/32 dev lo; fi\n'
+    before += 'if [ ! -e "$FAKE/no-balancer" ]; then ip neigh add 192.0.2.31 lladdr 02:00:00:00:00:50 dev "$NIC" nud permanent; fi\n'
+    (host.root / "layers").mkdir(exist_ok=True)
+    (host.root / "layers" / "before.sh").write_text(before)
+    return host
+
+
+def test_the_vip_of_an_api_server_behind_ipvs(cloud: Cloud) -> None:
+    vip = "stowage-vip.service"
+    on = [f"enable {vip}", f"start {vip}"]
+    off = [f"stop {vip}", f"disable {vip}"]
+
+    def calls(host: Kube) -> list[str]:
+        return [call for call in host.calls() if vip in call or call == "start kubelet.service"]
+
+    first = behind_ipvs(cloud.host("master-1", 25))
+    (first.fake / "no-balancer").touch()
+    with (first.root / "layers" / "before.sh").open("a") as file:  # somebody put it on lo: no load balancer holds it by that
+        file.write('if [ -e "$FAKE/no-balancer" ]; then ip address add 192.0.2.31/32 dev lo; fi\n')
+    assert "waits for: the VIP" in ok(first.do("50-init.sh"), 3)
+    assert calls(first) == []
+    (first.fake / "no-balancer").unlink()
+    first.killed_at("certs", "50-init.sh")
+    assert calls(first) == on
+    ok(first.do("50-init.sh"))
+    assert calls(first) == [*off, *on, "start kubelet.service"]  # there when kubeadm asks for it
+    assert "nothing to change" in ok(first.do("50-init.sh"))
+
+    second = behind_ipvs(cloud.host("master-2", 126))
+    second.unit(vip, "enabled", "active")  # left from a former life
+    second.take(first, "control-plane")
+    ok(second.do("60-join.sh"))
+    assert calls(second) == [*off, "start kubelet.service", *on]  # not before its own API server is ready
+    assert "nothing to change" in ok(second.do("60-join.sh"))
+    ok(second.do("ops/reset.sh", "--yes", "master-2"))
+    assert calls(second) == off
+
+
 # --- 65 --------------------------------------------------------------------------------------------------------------
 
 
@@ -681,6 +733,13 @@ kill -9 $script; show killed
 flock -w 5 /var/lib/stowage/example/lock true # its last sleep outlives it for a second, with the lock
 step; show rerun
 step; show again
+sed 's,^    - --initial-cluster=.*,    - --initial-cluster=master-1=http://192.0.2.25:2380,' $manifest >"$FAKE/upgraded"
+sed -i "/^    - --snapshot-count/a\\    - --initial-cluster=$ALL" "$FAKE/upgraded"; cat "$FAKE/upgraded" >$manifest
+step; show upgraded
+cp -a /var/lib/stowage/example/backup/etcd.yaml "$FAKE/kept"
+sed -i "/^    - --snapshot-count/{n;s|=.*|=master-1=http://192.0.2.25:2380|}" "$FAKE/upgraded"; cat "$FAKE/upgraded" >$manifest
+step; show spoilt
+cp -a "$FAKE/kept" /var/lib/stowage/example/backup/etcd.yaml
 bash "$BUNDLE/ops/etcd-snapshot.sh" >"$FAKE/out" 2>&1; status=$?; etcdctl snapshot status /var/lib/stowage/example/snapshots/*.db >>"$FAKE/out"; stat -c %a /var/lib/stowage/example/snapshots/*.db >>"$FAKE/out"; show snapshot
 step --rollback; show rollback
 sed -i 's/^set\t.*/set\tno-such-flag\t1/' "$BUNDLE/etcd/manifest-patch.tsv"; sed -i 's/_SECONDS=180/_SECONDS=3/g' "$SCRIPT"
@@ -723,7 +782,19 @@ def test_etcd(cloud: Cloud) -> None:
     status = {name: int(part.split()[1]) for name, part in parts.items()}
     assert all(part.split()[3:5] == ["600", "root"] for part in parts.values()), done.stdout
     assert all(part.splitlines()[0].endswith(" etcd.yaml") for name, part in parts.items() if name != "backup")
-    expected = {"before": 0, "plan": 0, "killed": 0, "rerun": 0, "again": 0, "rollback": 0, "bad": 1, "backup": 1, "early": 3}
+    expected = {
+        "before": 0,
+        "plan": 0,
+        "killed": 0,
+        "rerun": 0,
+        "again": 0,
+        "upgraded": 0,
+        "spoilt": 0,
+        "rollback": 0,
+        "bad": 1,
+        "backup": 1,
+        "early": 3,
+    }
     assert {name: status[name] for name in expected} == expected, done.stdout
     assert sums["before"] == sums["plan"] == sums["rollback"] == sums["bad"]
     assert sums["again"] == sums["killed"] == sums["rerun"] != sums["before"]
@@ -732,6 +803,9 @@ def test_etcd(cloud: Cloud) -> None:
     assert "waiting for etcd running with the flags" in parts["rollback"]
     assert "etcd.json" in parts["killed"]
     assert "nothing to change" in parts["again"]
+    assert "nothing to change" in parts["upgraded"]  # kubeadm upgrade leaves two --initial-cluster; the last is ours
+    assert sums["upgraded"] not in (sums["again"], sums["before"])
+    assert sums["spoilt"] == sums["again"]  # and when it is not, one is left
     assert status["snapshot"] == 0
     assert "\n600\n" in parts["snapshot"]
     assert ".stowage-snapshot" not in parts["again"]
@@ -827,9 +901,15 @@ def test_verify(up: Kube) -> None:
     up.environment["LB_HOSTS"] = " ".join(f"{name}={address}" for name, address in ADDRESSES.items())
     up.seal()
     whole(up)
+    manifest = up.file("/etc/kubernetes/manifests/etcd.yaml")
+    own = "    - --initial-cluster=master-1=https://192.0.2.25:2380\n"
+    manifest.write_text(manifest.read_text().replace("    - --initial-cluster=", own + "    - --initial-cluster="))  # as after an upgrade
     text = ok(up.do("90-verify.sh"))
     assert "FAILED" not in text, text
     assert "checks passed" in text
+    manifest.write_text(manifest.read_text().replace("    - --snapshot", own + "    - --snapshot"))
+    assert "master-2 is not listed: run step 70" in ok(up.do("90-verify.sh"), 1)
+    manifest.write_text(manifest.read_text().replace(own, ""))
     up.put("/etc/kubernetes/manifests/etcd.yaml.bak", "x")
     (up.cloud.root / "api" / "192.0.2.127").unlink()
     (up.cloud.root / "members").write_text("master-1 192.0.2.25 false\nmaster-2 192.0.2.126 true\n")
@@ -843,6 +923,20 @@ def test_verify(up: Kube) -> None:
     for part in ("etcd.yaml.bak", "master-3 answers at 192.0.2.127:6443", "master-2 is a learner", "master-3 is not a started member", "node-2 has not joined",
                  "keepalived.service is active: inactive", "worker.handoff", "7 of "):  # fmt: skip
         assert part in text, part + "\n" + text
+
+
+def test_verify_waits_for_the_pod_network(up: Kube) -> None:
+    up.environment["LB_HOSTS"] = ""
+    whole(up)
+    (up.cloud.root / "ready").write_text("False\n")
+    script = up.bundle / "scripts" / "90-verify.sh"
+    script.write_text(script.read_text().replace("NODES_SECONDS=300", "NODES_SECONDS=1"))
+    up.seal()
+    assert "waits for: step 80 on master-1" in ok(up.do("90-verify.sh"), 3)
+    (up.cloud.root / "daemonsets").write_text("daemonset.apps/kube-proxy\ndaemonset.apps/kube-flannel-ds\n")
+    assert "node-1 is not ready" in ok(up.do("90-verify.sh"), 1)
+    up.seal(CNI="none")
+    assert "waits for: your pod network" in ok(up.do("90-verify.sh"), 3)
 
 
 def test_verify_names_certificates_that_end(up: Kube) -> None:

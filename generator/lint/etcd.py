@@ -59,7 +59,7 @@ _GONE_IN_36 = frozenset(
 # Directories that packages, kubeadm, the kubelet or a container runtime fill and empty; of the second ones only they themselves.
 _FOREIGN = re.compile(
     r"/(etc|usr|bin|sbin|lib|lib64|boot|var/lib/(kubelet|containerd|docker|containers|cni|dpkg|rpm)|opt/cni)(/.*)?"
-    r"|/(var|var/lib|var/log|opt|home|root|srv|mnt)"
+    r"|/(var|var/lib|var/log|opt|home|root)"
 )
 _SINCE_36 = frozenset(
     (
@@ -225,7 +225,7 @@ def mount_root(cluster: Cluster) -> Iterator[Finding]:
 
     Source: kubeadm, preflight/checks.go (DirAvailable--var-lib-etcd); facts.md 1.16.
     """
-    if cluster.etcd.data_dir.count("/") == 1:
+    if cluster.etcd.data_dir.count("/") == 1 and not _FOREIGN.fullmatch(cluster.etcd.data_dir):
         text = cluster.etcd.data_dir
         yield Finding(_DATA_DIR, f"etcd's directory {text} is likely the root of a file system", f"write {text}/etcd")
 

@@ -12,22 +12,6 @@ from generator.lint.places import grouped, seconds, several
 from generator.model import Cluster
 
 _SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
-# Flags that the inventory, and through it several files at once, says by other keys.
-_OWNED: dict[str, dict[str, str]] = {
-    "apiServer": {
-        "advertise-address": "hosts[].address",
-        "secure-port": "cluster.apiServer.bindPort",
-        "etcd-servers": "nothing: etcd is stacked",
-        "service-cluster-ip-range": "cluster.serviceSubnet",
-    },
-    "controllerManager": {
-        "cluster-cidr": "cluster.podSubnet",
-        "cluster-name": "cluster.name",
-        "kubeconfig": "nothing: kubeadm makes the file",
-        "service-cluster-ip-range": "cluster.serviceSubnet",
-    },
-    "scheduler": {"kubeconfig": "nothing: kubeadm makes the file"},
-}
 
 
 @rule("KUB001", "error")
@@ -136,40 +120,6 @@ def service_size(cluster: Cluster) -> Iterator[Finding]:
             yield Finding(("cluster", "serviceSubnet"), f"serviceSubnet {network} is too {what}", f"write {limits}")
 
 
-@rule("KUB006", "error")
-def node_mask(cluster: Cluster) -> Iterator[Finding]:
-    """
-    The pod network can't be cut into node networks.
-
-    Why it hurts: each node gets a part of the pod network, a /24 (IPv6: a /64) unless told otherwise; kubeadm refuses a pod network that
-    is smaller than one part, or more than 16 bits larger.
-
-    Example: `podSubnet: 10.244.0.0/25`; `podSubnet: fd00:10:244::/40`, 24 bits more than a /64.
-
-    Use instead: `podSubnet: 10.244.0.0/16`, `fd00:10:244::/56`; or node-cidr-mask-size-ipv4 and -ipv6 in controllerManager.extraArgs.
-
-    Source: kubeadm's ValidatePodSubnetNodeMask, PodSubnetNodeMaskMaxDiff.
-    """
-    args = dict(cluster.controller_manager_args)
-    for network in cluster.pod_subnets:
-        bits = 32 if network.version == 4 else 128
-        flag = f"node-cidr-mask-size-ipv{network.version}"
-        text = args.get(flag, "24" if network.version == 4 else "64")
-        path: Path = ("cluster", "controllerManager", "extraArgs", flag) if flag in args else ("cluster", "podSubnet")
-        if 1 << (bits - network.prefixlen) < 14:
-            yield Finding(("cluster", "podSubnet"), f"podSubnet {network} has fewer than 14 addresses", "write 10.244.0.0/16 or the like")
-        elif args.get("allocate-node-cidrs") == "false":
-            continue
-        elif not re.fullmatch(r"[0-9]{1,3}", text) or int(text) > bits:
-            yield Finding(path, f"{flag} {text} is no prefix length", f"write a number up to {bits}")
-        elif not 0 <= int(text) - network.prefixlen <= 16:
-            yield Finding(
-                path,
-                f"podSubnet {network} can't be cut into /{text} networks, one a node",
-                f"make {flag} {network.prefixlen} to {min(bits, network.prefixlen + 16)}, or change podSubnet",
-            )
-
-
 @rule("KUB007", "error")
 def feature_gates(cluster: Cluster) -> Iterator[Finding]:
     """
@@ -271,37 +221,6 @@ def ignore_all(cluster: Cluster) -> Iterator[Finding]:
         names = {name.lower() for name in hosts[0].settings.ignore_preflight_errors}
         if "all" in names and len(names) > 1:
             yield Finding(path, f"ignorePreflightErrors of {several(hosts)} mixes all with single checks", "name single checks only")
-
-
-@rule("KUB011", "error")
-def owned_flags(cluster: Cluster) -> Iterator[Finding]:
-    """
-    A flag that another key of the inventory sets.
-
-    Why it hurts: the flag wins in one manifest, while kubeadm's ConfigMap, kube-proxy, the CNI and the load balancer keep the key's value;
-    `advertise-address` is even the same on every control plane then.
-
-    Example: `apiServer: {extraArgs: {service-cluster-ip-range: 10.97.0.0/16}}`.
-
-    Use instead: the key that the finding names.
-
-    Source: kubeadm, manifests.go (extraArgs replace what kubeadm has worked out); kubernetes/website#43862.
-    """
-    given = {
-        "apiServer": cluster.api_server_args,
-        "controllerManager": cluster.controller_manager_args,
-        "scheduler": cluster.scheduler_args,
-    }
-    for component, args in given.items():
-        for name, _ in args:
-            key = _OWNED[component].get(name)
-            if key:
-                yield Finding(
-                    ("cluster", component, "extraArgs", name),
-                    f"{component}'s flag {name} is the inventory's to set",
-                    f"remove it; use {key}",
-                    on_key=True,
-                )
 
 
 @rule("KUB012", "warning")

@@ -5,11 +5,14 @@ from typing import Any
 
 from generator.diagnostics import Path
 from generator.lint import Finding, rule
-from generator.lint.places import grouped, said, seconds, several
-from generator.model import Cluster, Host
+from generator.lint.places import grouped, node_mask, said, seconds, several
+from generator.model import Cluster, Flannel, Host
 
 _OWNED = {
     "bootstrap-kubeconfig": "nothing: kubeadm makes the file",
+    "cgroup-driver": "nothing: it is systemd, as in the container runtime",
+    "cluster-dns": "cluster.serviceSubnet",
+    "cluster-domain": "cluster.dnsDomain",
     "config": "kubelet",
     "container-runtime-endpoint": "cluster.containerRuntime",
     "hostname-override": "hosts[].name",
@@ -17,6 +20,34 @@ _OWNED = {
     "node-ip": "hosts[].address",
     "node-labels": "labels",
     "register-with-taints": "taints",
+}
+_CNI = "nothing: the container runtime calls the plugins"
+# Flag: first minor without it, and what stands in its place (kubernetes/kubernetes#106907, #107096, #114017, #122082, #122363, #133779).
+_REMOVED: dict[str, tuple[int, str]] = {
+    "cni-bin-dir": (24, _CNI),
+    "cni-cache-dir": (24, _CNI),
+    "cni-conf-dir": (24, _CNI),
+    "container-runtime": (27, "cluster.containerRuntime"),
+    "docker-endpoint": (24, "cluster.containerRuntime"),
+    "image-pull-progress-deadline": (24, "nothing"),
+    "iptables-drop-bit": (31, "nothing"),
+    "iptables-masquerade-bit": (31, "nothing"),
+    "keep-terminated-pod-volumes": (30, "nothing"),
+    "network-plugin": (24, _CNI),
+    "network-plugin-mtu": (24, "cluster.cni.mtu"),
+    "non-masquerade-cidr": (24, "nothing"),
+    "pod-infra-container-image": (35, "cluster.images.pause"),
+}
+# pkg/kubelet/eviction/api: signal and the first minor that knows it.
+_SIGNALS = {
+    "containerfs.available": 29,
+    "containerfs.inodesFree": 29,
+    "imagefs.available": 0,
+    "imagefs.inodesFree": 0,
+    "memory.available": 0,
+    "nodefs.available": 0,
+    "nodefs.inodesFree": 0,
+    "pid.available": 0,
 }
 _KUBELET_LABELS = frozenset(
     (
@@ -64,35 +95,35 @@ def removed_kubelet_flags(cluster: Cluster) -> Iterator[Finding]:
 
     Why it hurts: the kubelet ends with "unknown flag" and never registers the node.
 
-    Example: `kubeletExtraArgs: {pod-infra-container-image: ...}` with 1.35.0.
+    Example: `kubeletExtraArgs: {container-runtime: remote}`, gone in 1.27; `pod-infra-container-image` with 1.35.0.
 
-    Use instead: remove it: the sandbox image stands in the container runtime's configuration, which step 20 writes.
+    Use instead: the key that the finding names: runtime and sandbox image stand in the container runtime's configuration (step 20).
 
-    Source: kubernetes/kubernetes#133778, #133779.
+    Source: kubernetes/kubernetes#114017, #122082, #122363, #133779; the dockershim's flags went with it in 1.24 (KEP-2221).
     """
     for path, hosts in grouped(cluster, cluster.kubernetes_hosts, "kubeletExtraArgs").items():
-        name = "pod-infra-container-image"
-        if cluster.minor >= 35 and name in dict(hosts[0].settings.kubelet_extra_args):
-            message = f"kubelet 1.{cluster.minor} of {several(hosts)} refuses the flag {name}"
-            yield Finding((*path, name), message, "remove it", on_key=True)
+        for name, _ in hosts[0].settings.kubelet_extra_args:
+            gone, key = _REMOVED.get(name, (999, ""))
+            if cluster.minor >= gone:
+                message = f"kubelet 1.{cluster.minor} of {several(hosts)} refuses the flag {name}"
+                yield Finding((*path, name), message, f"remove it; use {key}", on_key=True)
 
 
-def _per_setting(cluster: Cluster, check: Callable[[dict[str, Any]], tuple[str, str, str] | None]) -> Iterator[Finding]:
+def _per_setting(cluster: Cluster, check: Callable[[dict[str, Any]], Iterator[tuple[str, str, str]]]) -> Iterator[Finding]:
     """
     Findings of *check* over each distinct KubeletConfiguration, once a place.
 
-    *check* takes the fields and returns the field that is wrong, a message and a remedy, or None.
+    *check* takes the fields and yields the field that is wrong (``field/key`` for one of its keys), a message and a remedy.
     """
     found: dict[tuple[Path, str], tuple[str, list[Host]]] = {}
-    known: dict[int, tuple[str, str, str] | None] = {}
+    known: dict[int, list[tuple[str, str, str]]] = {}
     for host in cluster.kubernetes_hosts:
         key = id(host.settings)
         if key not in known:
-            known[key] = check(dict(host.settings.kubelet))
-        result = known[key]
-        if result is not None:
-            path = said(cluster, host, "kubelet", result[0])
-            found.setdefault((path, result[1]), (result[2], []))[1].append(host)
+            known[key] = list(check(dict(host.settings.kubelet)))
+        for field, message, remedy in known[key]:
+            path = said(cluster, host, "kubelet", *field.split("/"))
+            found.setdefault((path, message), (remedy, []))[1].append(host)
     for (path, message), (remedy, hosts) in found.items():
         yield Finding(path, f"{several(hosts)}: {message}", remedy, on_key=True)
 
@@ -111,10 +142,9 @@ def too_new_field(cluster: Cluster) -> Iterator[Finding]:
     Source: kubelet, config/v1beta1/types.go (*failCgroupV1*, 1.31).
     """
 
-    def check(fields: dict[str, Any]) -> tuple[str, str, str] | None:
+    def check(fields: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         if "failCgroupV1" in fields and cluster.minor < 31:
-            return "failCgroupV1", f"kubelet 1.{cluster.minor} has no field failCgroupV1", "remove it"
-        return None
+            yield "failCgroupV1", f"kubelet 1.{cluster.minor} has no field failCgroupV1", "remove it"
 
     yield from _per_setting(cluster, check)
 
@@ -133,12 +163,11 @@ def image_thresholds(cluster: Cluster) -> Iterator[Finding]:
     Source: kubelet, ValidateKubeletConfiguration (*imageGCLowThresholdPercent*).
     """
 
-    def check(fields: dict[str, Any]) -> tuple[str, str, str] | None:
+    def check(fields: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         high, low = fields.get("imageGCHighThresholdPercent", 85), fields.get("imageGCLowThresholdPercent", 80)
-        if low < high:
-            return None
         field = "imageGCLowThresholdPercent" if "imageGCLowThresholdPercent" in fields else "imageGCHighThresholdPercent"
-        return field, f"image thresholds are {low} and {high}", "make imageGCLowThresholdPercent the lower one"
+        if low >= high:
+            yield field, f"image thresholds are {low} and {high}", "make imageGCLowThresholdPercent the lower one"
 
     yield from _per_setting(cluster, check)
 
@@ -157,11 +186,10 @@ def shutdown_periods(cluster: Cluster) -> Iterator[Finding]:
     Source: kubelet, ValidateKubeletConfiguration ("must be <= shutdownGracePeriod").
     """
 
-    def check(fields: dict[str, Any]) -> tuple[str, str, str] | None:
+    def check(fields: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         critical, whole = fields.get("shutdownGracePeriodCriticalPods", "0s"), fields.get("shutdownGracePeriod", "0s")
-        if seconds(critical) <= seconds(whole):
-            return None
-        return "shutdownGracePeriodCriticalPods", f"critical pods get {critical} of {whole}", "make shutdownGracePeriod the longer one"
+        if seconds(critical) > seconds(whole):
+            yield "shutdownGracePeriodCriticalPods", f"critical pods get {critical} of {whole}", "make shutdownGracePeriod the longer one"
 
     yield from _per_setting(cluster, check)
 
@@ -228,3 +256,59 @@ def swap_kept(cluster: Cluster) -> Iterator[Finding]:
         refusing = [h for h in hosts if h.settings.swap == "keep" and dict(h.settings.kubelet).get("failSwapOn", True)]
         if refusing:
             yield Finding(path, f"swap stays on {several(refusing)}, where the kubelet refuses it", "add `kubelet: {failSwapOn: false}`")
+
+
+@rule("KUB027", "error")
+def eviction_signals(cluster: Cluster) -> Iterator[Finding]:
+    """
+    An eviction signal that the kubelet doesn't know.
+
+    Why it hurts: the kubelet ends with "unsupported eviction signal" and never registers the node.
+
+    Example: `evictionHard: {memory.free: 200Mi}`; `nodefs.inodesfree`, whose F is a small letter.
+
+    Use instead: memory.available, nodefs.available, nodefs.inodesFree, imagefs.available, imagefs.inodesFree, pid.available; from 1.29
+    on also containerfs.available and containerfs.inodesFree, which the kubelet works out by itself.
+
+    Source: kubelet, pkg/kubelet/eviction/helpers.go (validSignal); KEP-4191 (containerfs).
+    """
+
+    def check(fields: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+        for signal, _ in fields.get("evictionHard", ()):
+            if cluster.minor < _SIGNALS.get(signal, 999):
+                known = ", ".join(name for name, minor in _SIGNALS.items() if cluster.minor >= minor)
+                yield f"evictionHard/{signal}", f"kubelet 1.{cluster.minor} has no eviction signal {signal}", f"use one of {known}"
+
+    yield from _per_setting(cluster, check)
+
+
+@rule("KUB028", "warning")
+def more_pods_than_addresses(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A node may have more pods than its pod network has addresses.
+
+    Why it hurts: flannel's nodes take the addresses of pods from one network each, by default a /24; when it is used up the scheduler,
+    which counts maxPods alone, still sends pods, and they stay in ContainerCreating ("no IP addresses available in range").
+
+    Example: `kubelet: {maxPods: 500}` with node networks of /24, which hold 254.
+
+    Use instead: a lower maxPods, or a shorter node-cidr-mask-size-ipv4: 23 for 500 pods.
+
+    Source: containernetworking/plugins, host-local; kube-controller-manager, --node-cidr-mask-size-ipv4; kubelet, maxPods (110).
+    """
+    if not isinstance(cluster.cni, Flannel):
+        return
+    room = {
+        1 << (32 - int(text)): text
+        for network in cluster.pod_subnets
+        if network.version == 4 and (text := node_mask(cluster, network)[1]).isascii() and text.isdecimal() and int(text) <= 30
+    }
+
+    def check(fields: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+        pods = fields.get("maxPods", 110)
+        for size, text in room.items():
+            if pods > size - 2:
+                message = f"{pods} pods a node, its /{text} network holds {size - 2}"
+                yield "maxPods", message, f"make maxPods {size - 2} or less, or node-cidr-mask-size-ipv4 less than {text}"
+
+    yield from _per_setting(cluster, check)

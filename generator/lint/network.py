@@ -290,7 +290,7 @@ def nested_networks(cluster: Cluster) -> Iterator[Finding]:
         else:
             outer = version, last, place
     for path, (wide, *others) in inner.items():
-        more = f" and {len(others) - 1} more networks" if len(others) > 1 else ""
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         yield Finding(
             path,
             f"network {wide.network.cidr} of {wide.label} holds {others[0].network.cidr} of {others[0].label}{more}",

@@ -49,7 +49,7 @@ check_system() {
 }
 
 check_addresses() {
-  local address found
+  local address found hop
   if ! interface_there; then
     error interface "there is no interface $INTERFACE (there are: $(ip -o link show | awk -F ': ' '{ sub(/@.*/, "", $2); print $2 }' | xargs))" "correct interface of this host in the inventory"
     return
@@ -66,10 +66,9 @@ check_addresses() {
     fi
     if [[ $address == *:* && $(cat /proc/sys/net/ipv6/conf/all/disable_ipv6) == 1 ]]; then error ipv6 "IPv6 is switched off in the kernel (disable_ipv6)" "switch it on, or leave IPv6 out of the inventory"; fi
   done
-  if [[ -n $GATEWAY ]] && ! neighbour "$GATEWAY" >/dev/null; then warning gateway "the gateway $GATEWAY does not answer on $INTERFACE" "is it up, and in this network?"; fi
-  if [[ $CNI == flannel && -z $(ip -4 route show default)$(ip -6 route show default) ]]; then
-    warning default-route "there is no default route; flannel chooses its interface by it" "set a gateway, even one that leads nowhere"
-  fi
+  for hop in $GATEWAY; do
+    neighbour "$hop" >/dev/null || warning gateway "the gateway $hop does not answer on $INTERFACE" "is it up, and in this network?"
+  done
 }
 
 # check_vip: nobody answers for it, unless it is one of our own load balancers
@@ -149,14 +148,14 @@ check_packages() {
   local package lacking='' found
   if [[ $PACKAGE_SOURCE != payload ]]; then return; fi
   if [[ -d $BUNDLE/payload ]]; then
-    if [[ ! -e $BUNDLE/payload/SHA256SUMS ]]; then error payload "payload/ has no SHA256SUMS" "fill it with: stowage bundle --payload DIR"
+    if [[ ! -e $BUNDLE/payload/SHA256SUMS ]]; then error payload "payload/ has no SHA256SUMS" "cd payload && find * -type f ! -name SHA256SUMS -exec sha256sum {} + >SHA256SUMS (on the machine that gathered it)"
     elif ! found=$(sh "$BUNDLE/verify.sh" payload 2>&1); then error payload "payload/ is not as it was built: ${found//$'\n'/; }" "copy it again"; fi
     return
   fi
   for package in $PACKAGES; do
     installed "$package" || lacking+=" $package"
   done
-  [[ -z $lacking ]] || error payload "there is no payload/ and these packages are missing:$lacking" "stowage bundle --payload DIR, copy payload/ into $BUNDLE"
+  [[ -z $lacking ]] || error payload "there is no payload/ and these packages are missing:$lacking" "gather them into payload/packages with a payload/SHA256SUMS and copy payload/ into $BUNDLE; or set packages: repository in the inventory"
 }
 
 # --- what stands in the way ---

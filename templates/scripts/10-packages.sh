@@ -139,7 +139,7 @@ step_check() {
     die "this is no $OS_FAMILY host: its package manager is not there" "correct os of this host in the inventory"
   LACKING=$(missing)
   if [[ -n $LACKING && $PACKAGE_SOURCE == payload ]] && ! payload; then
-    wait_for_peer "the payload; these packages are missing: ${LACKING//$'\n'/ }" "stowage bundle --payload DIR, copy payload/ into $BUNDLE; or install them by hand"
+    wait_for_peer "the payload; these packages are missing: ${LACKING//$'\n'/ }" "gather them into payload/packages with a payload/SHA256SUMS and copy payload/ into $BUNDLE; or install them by hand"
   fi
 }
 

@@ -88,7 +88,7 @@ step_check() {
   if [[ $PLAN ]] && ! runtime_answers >/dev/null 2>&1; then note "the container runtime does not answer yet: what is missing cannot be known"; return; fi
   read_missing
   if ((${#LACKING[@]})) && [[ $PACKAGE_SOURCE == payload ]] && ! payload; then
-    wait_for_peer "the payload; these images are missing: ${LACKING[*]}" "stowage bundle --payload DIR, copy payload/ into $BUNDLE; or load them by hand"
+    wait_for_peer "the payload; these images are missing: ${LACKING[*]}" "save them into payload/images with a payload/SHA256SUMS and copy payload/ into $BUNDLE; or load them by hand"
   fi
 }
 

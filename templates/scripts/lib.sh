@@ -108,7 +108,7 @@ payload() {
   local found
   [[ -z $PAYLOAD ]] || return 0
   [[ -d $BUNDLE/payload ]] || return 1
-  [[ -f $BUNDLE/payload/SHA256SUMS ]] || die "$BUNDLE/payload has no SHA256SUMS" "fill it with: stowage bundle --payload DIR"
+  [[ -f $BUNDLE/payload/SHA256SUMS ]] || die "$BUNDLE/payload has no SHA256SUMS" "cd payload && find * -type f ! -name SHA256SUMS -exec sha256sum {} + >SHA256SUMS (on the machine that gathered it)"
   note "verifying the payload"
   found=$(sh "$BUNDLE/verify.sh" payload 2>&1) || die "the payload is not as it was built:"$'\n'"$found" "copy it again"
   PAYLOAD=$BUNDLE/payload

@@ -34,6 +34,21 @@ here_only() { [[ $ROLE == "$1" ]] || die "step $STEP is for $2, this is a $ROLE"
 # not_yet WHAT REMEDY: waits for it, exit 3; a plan only says so, and goes on.
 not_yet() { if [[ $PLAN ]]; then note "would wait for $1: $2"; else wait_for_peer "$1" "$2"; fi; }
 
+# --- the VIP behind IPVS ----------------------------------------------------------------------------------------------
+
+# IPVS hands a packet for the VIP on unchanged (DR, TUN): every API server carries the VIP, where it answers nobody's ARP. What this host
+# itself sends to the VIP then stays here, so it is on only where an API server runs, or the first one is to.
+VIP_UNIT=stowage-vip.service
+own_vip() { [[ -z $LB ]] && grep -q $'\t'"/etc/systemd/system/$VIP_UNIT"$'\t' "$BUNDLE/files.tsv"; }
+vip_on() { if own_vip; then unit_on "$VIP_UNIT"; fi; }
+vip_off() {
+  local enabled active
+  if ! own_vip; then return; fi
+  read -r enabled active <<<"$(unit_state "$VIP_UNIT")"
+  if [[ $active == active ]]; then act "stop $VIP_UNIT" systemctl stop "$VIP_UNIT"; fi
+  if [[ $enabled == enabled ]]; then act "disable $VIP_UNIT" systemctl disable "$VIP_UNIT"; fi
+}
+
 # --- the API server --------------------------------------------------------------------------------------------------
 
 # kube WORDS...: kubectl as the administrator; no single request over 10 s, so that a wait can be bounded.

@@ -49,7 +49,7 @@ check_system() {
 }
 
 check_addresses() {
-  local address found
+  local address found hop
   if ! interface_there; then
     error interface "there is no interface $INTERFACE (there are: $(ip -o link show | awk -F ': ' '{ sub(/@.*/, "", $2); print $2 }' | xargs))" "correct interface of this host in the inventory"
     return
@@ -66,10 +66,9 @@ check_addresses() {
     fi
     if [[ $address == *:* && $(cat /proc/sys/net/ipv6/conf/all/disable_ipv6) == 1 ]]; then error ipv6 "IPv6 is switched off in the kernel (disable_ipv6)" "switch it on, or leave IPv6 out of the inventory"; fi
   done
-  if [[ -n $GATEWAY ]] && ! neighbour "$GATEWAY" >/dev/null; then warning gateway "the gateway $GATEWAY does not answer on $INTERFACE" "is it up, and in this network?"; fi
-  if [[ $CNI == flannel && -z $(ip -4 route show default)$(ip -6 route show default) ]]; then
-    warning default-route "there is no default route; flannel chooses its interface by it" "set a gateway, even one that leads nowhere"
-  fi
+  for hop in $GATEWAY; do
+    neighbour "$hop" >/dev/null || warning gateway "the gateway $hop does not answer on $INTERFACE" "is it up, and in this network?"
+  done
 }
 
 # check_vip: nobody answers for it, unless it is one of our own load balancers
@@ -78,6 +77,7 @@ check_vip() {
   if ! interface_there; then return; fi
   for vip in $VIPS; do
     if has_address "$vip"; then
+      if active stowage-vip.service && ! has_address "$vip" "$INTERFACE"; then continue; fi # behind IPVS, on lo or tunl0
       if ! active keepalived.service || [[ ! -e $VAR/backup/40/laid ]]; then error vip "this machine carries the VIP $vip, but not by keepalived of this bundle" "take it out of the network configuration"; fi
       continue
     fi
@@ -129,10 +129,17 @@ check_kernel() {
   done 8< <(awk -F '\t' '$6 == "modules" { print $1 }' "$BUNDLE/files.tsv")
 }
 
+# check_commands: what this step and 10 use; then what later steps use, which step 10 may bring
 check_commands() {
   local command
-  for command in ip ss awk sed grep find xargs openssl systemctl modprobe flock timeout sha256sum tar gzip mount; do
+  for command in ip ss awk sed grep find xargs systemctl modprobe flock timeout sha256sum; do
     command -v "$command" >/dev/null || error command "$command is not there" "install the package that has it"
+  done
+  if [[ $KUBERNETES != 1 ]]; then return; fi
+  for command in openssl tar gzip mount; do
+    if command -v "$command" >/dev/null; then continue; fi
+    if [[ " $PACKAGES " =~ " $command"(=|-[0-9]|" ") ]]; then info command "$command is not there; step 10 installs it"
+    else warning command "$command is not there, and no package of that name is to be installed" "install the package that has it"; fi
   done
 }
 
@@ -141,15 +148,14 @@ check_packages() {
   local package lacking='' found
   if [[ $PACKAGE_SOURCE != payload ]]; then return; fi
   if [[ -d $BUNDLE/payload ]]; then
-    if [[ ! -e $BUNDLE/payload/SHA256SUMS ]]; then error payload "payload/ has no SHA256SUMS" "fill it with: stowage bundle --payload DIR"
+    if [[ ! -e $BUNDLE/payload/SHA256SUMS ]]; then error payload "payload/ has no SHA256SUMS" "cd payload && find * -type f ! -name SHA256SUMS -exec sha256sum {} + >SHA256SUMS (on the machine that gathered it)"
     elif ! found=$(sh "$BUNDLE/verify.sh" payload 2>&1); then error payload "payload/ is not as it was built: ${found//$'\n'/; }" "copy it again"; fi
     return
   fi
   for package in $PACKAGES; do
-    if [[ $OS_FAMILY == rhel ]]; then rpm -q --quiet "$package" 2>/dev/null || lacking+=" $package"
-    elif [[ $(dpkg-query -W -f='${db:Status-Status}' "${package%%=*}" 2>/dev/null) != installed ]]; then lacking+=" $package"; fi
+    installed "$package" || lacking+=" $package"
   done
-  [[ -z $lacking ]] || error payload "there is no payload/ and these packages are missing:$lacking" "stowage bundle --payload DIR, copy payload/ into $BUNDLE"
+  [[ -z $lacking ]] || error payload "there is no payload/ and these packages are missing:$lacking" "gather them into payload/packages with a payload/SHA256SUMS and copy payload/ into $BUNDLE; or set packages: repository in the inventory"
 }
 
 # --- what stands in the way ---

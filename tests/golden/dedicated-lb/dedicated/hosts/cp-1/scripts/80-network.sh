@@ -36,7 +36,7 @@ files_there() {
   if [[ $(rows) == *payload/* ]]; then payload || :; fi
   while IFS=$'\t' read -r -u 8 verb file sum rest; do
     [[ $verb =~ ^(create|apply|server-side)$ && $rest ]] || die "order.tsv has a row that these scripts do not know: $verb $file" "take scripts and manifests from one bundle"
-    if [[ ! -f $BUNDLE/$file ]]; then not_yet "$BUNDLE/$file" "carry the payload: it is no part of the committed bundle (stowage bundle --payload DIR)"; continue; fi
+    if [[ ! -f $BUNDLE/$file ]]; then not_yet "$BUNDLE/$file" "carry it in payload/, with a payload/SHA256SUMS: it is no part of the committed bundle"; continue; fi
     [[ $sum == - || $(sha256sum <"$BUNDLE/$file") == "$sum  -" ]] || die "$file is not the file that the bundle was made for (sha256 is not $sum)" "get the release that the inventory names"
   done 8< <(rows)
 }

@@ -53,6 +53,7 @@ leave_etcd() {
 
 step_do() {
   local mark
+  vip_off # kubeadm reset asks another API server
   act "kubeadm reset" reset_here
   for mark in {50,60,65}-{started,finished,tidied} 70-started; do
     if marked "$mark"; then act "forget the mark $mark" unmark "$mark"; fi

@@ -32,6 +32,7 @@ step_do() {
   if ! marked 60-finished; then join; fi
   bounded 240 "this API server" api_ready "$(host_port "$(node_address)" "$API_PORT")" ||
     die "the API server of this host is not ready" "crictl ps -a; journalctl -u kubelet; then run this again"
+  vip_on
   bounded 240 "etcd to count $HOST as a voter" etcd_votes "$HOST" ||
     die "the etcd of this host does not vote" "etcdctl member list on $(first_control_plane); then run this again"
   tidy
@@ -39,6 +40,7 @@ step_do() {
 }
 
 join() {
+  vip_off # until its own API server is ready, this host has to reach the others through the VIP
   lay
   reload_changed
   handoff_take "${SHARED_PKI[@]}" stowage-discovery.conf

@@ -108,10 +108,21 @@ payload() {
   local found
   [[ -z $PAYLOAD ]] || return 0
   [[ -d $BUNDLE/payload ]] || return 1
-  [[ -f $BUNDLE/payload/SHA256SUMS ]] || die "$BUNDLE/payload has no SHA256SUMS" "fill it with: stowage bundle --payload DIR"
+  [[ -f $BUNDLE/payload/SHA256SUMS ]] || die "$BUNDLE/payload has no SHA256SUMS" "cd payload && find * -type f ! -name SHA256SUMS -exec sha256sum {} + >SHA256SUMS (on the machine that gathered it)"
   note "verifying the payload"
   found=$(sh "$BUNDLE/verify.sh" payload 2>&1) || die "the payload is not as it was built:"$'\n'"$found" "copy it again"
   PAYLOAD=$BUNDLE/payload
+}
+
+# installed PACKAGE: true when a word of PACKAGES is there, in the version that it is pinned to (name=version may hold a *). On RHEL an
+# unpinned one may go by another name (iptables-nft, curl-minimal).
+installed() {
+  local status version
+  if [[ $OS_FAMILY == rhel && $1 =~ -[0-9][^-]*(-[^-]+)?$ ]]; then rpm -q --quiet "$1" 2>/dev/null; return; fi
+  if [[ $OS_FAMILY == rhel ]]; then rpm -q --quiet --whatprovides "$1" 2>/dev/null; return; fi
+  read -r status version <<<"$(dpkg-query -W -f='${db:Status-Status} ${Version}' "${1%%=*}" 2>/dev/null)"
+  # shellcheck disable=SC2053 # the pin may be a pattern
+  [[ $status == installed && ($1 != *=* || $version == ${1#*=}) ]]
 }
 
 # has_address ADDRESS [INTERFACE]: true when this machine carries it (the kernel compares, so any spelling will do).

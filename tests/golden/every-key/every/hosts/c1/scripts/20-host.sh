@@ -184,6 +184,19 @@ runtime() {
   if [[ $KUBERNETES == 1 ]]; then unit_on kubelet.service enable; fi # kubeadm starts it, when there is something to run
 }
 
+# step_check: containerd 1 ignores a configuration of version 3, without a word
+step_check() {
+  local config have=''
+  config=$(awk -F '\t' '$2 == "/etc/containerd/config.toml" { print $1 }' "$BUNDLE/files.tsv")
+  if [[ $RUNTIME != containerd || -z $config ]] || ! command -v containerd >/dev/null; then return; fi
+  if [[ $(sed -n 's/^version *= *\([23]\).*/\1/p;T;q' "$BUNDLE/$config") != 3 ]]; then return; fi
+  have=$(containerd --version | awk '{ sub(/^v/, "", $3); sub(/[^0-9.].*/, "", $3); print $3 }')
+  if [[ $have != 1.* ]]; then return; fi
+  have="containerd here is $have, the bundle's configuration is for containerd 2"
+  if [[ $PLAN ]]; then note "$have"; return; fi
+  die "$have" "set containerRuntimeVersion: \"1.6\" for this host in the inventory, or install containerd 2"
+}
+
 step_do() {
   [[ $(uname -n) == "$HOST" ]] || warn "this machine calls itself $(uname -n); the node will be called $HOST"
   lay

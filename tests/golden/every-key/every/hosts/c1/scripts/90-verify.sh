@@ -7,7 +7,8 @@
 #
 # Reads only. Every check is a line; all that failed is named at the end, and then the exit status is 1. A control plane answers for the cluster: nodes, versions, every API server through every path,
 # etcd and its manifest, certificates; a load balancer for nginx, its watcher, keepalived and the VIP; a worker for its kubelet.
-# Exit status: 0 all checks passed, 1 some failed, 2 usage.
+# Before: the pod network (step 80 on the first control plane).
+# Exit status: 0 all checks passed, 1 some failed, 2 usage, 3 there is no pod network yet.
 set -euo pipefail
 STEP=90 TITLE="what runs is what was planned"
 READ_ONLY=1 # no lock, no state
@@ -39,10 +40,30 @@ silent() {
   return 1
 }
 
+# step_check: without a pod network no node gets ready, however long one waits.
+step_check() {
+  local trouble daemons
+  if [[ $PLAN || $ROLE != control-plane ]]; then return; fi
+  trouble=$(node_trouble 2>/dev/null)
+  if [[ $trouble != *' is not ready'* ]]; then return; fi
+  if [[ $CNI == none ]]; then
+    if [[ $(kube get nodes 2>/dev/null) =~ [[:space:]]Ready ]]; then return; fi # one is: it is there
+    wait_for_peer "your pod network (cni is none)" "apply it, then run this again"
+  fi
+  daemons=$(kube get daemonsets --all-namespaces --output=name 2>/dev/null) || return 0
+  if [[ ! $daemons =~ /(kube-flannel-ds|calico-node) ]]; then
+    wait_for_peer "step 80 on $(first_control_plane), the pod network" "go on there, then run this again"
+  fi
+}
+
 step_do() {
   if [[ $KUBERNETES ]]; then verify_kubelet; fi
   if [[ $LB ]]; then verify_load_balancer; fi
   if [[ $VIPS ]]; then verify_vip; fi
+  if own_vip; then
+    check "$VIP_UNIT is active" systemctl is-active "$VIP_UNIT"
+    check "$VIP_UNIT comes back with the host" systemctl is-enabled "$VIP_UNIT"
+  fi
   if [[ $ROLE == control-plane ]]; then
     verify_nodes
     verify_paths
@@ -162,7 +183,7 @@ verify_etcd() {
 
 manifest_trouble() {
   local listed name
-  listed=$(sed -n 's/^    - --initial-cluster=//p' "$MANIFESTS/etcd.yaml")
+  listed=$(sed -n 's/^    - --initial-cluster=//p' "$MANIFESTS/etcd.yaml" | tail -n 1) # etcd takes the last
   for name in $(names_of "$CONTROL_PLANES"); do
     [[ ",$listed" == *",$name="* ]] || echo "$name is not listed: run step 70"
   done

@@ -14,15 +14,6 @@ STEP=10 TITLE="operating system packages"
 POLICY=/usr/sbin/policy-rc.d
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 # Ubuntu's needrestart would restart services
 
-# installed PACKAGE: true when it is there, in the version that it is pinned to (name=version may hold a *)
-installed() {
-  local status version
-  if [[ $OS_FAMILY == rhel ]]; then rpm -q --quiet "$1"; return; fi
-  read -r status version <<<"$(dpkg-query -W -f='${db:Status-Status} ${Version}' "${1%%=*}" 2>/dev/null)"
-  # shellcheck disable=SC2053 # the pin may be a pattern
-  [[ $status == installed && ($1 != *=* || $version == ${1#*=}) ]]
-}
-
 # missing: the packages of PACKAGES that are not installed, one a line
 missing() {
   local package
@@ -64,13 +55,34 @@ useful_debs() {
   done
 }
 
-# useful_rpms: the .rpm files of the payload that are not installed as they are
+# useful_rpms: the .rpm files of the payload that are newer than what is installed, or pinned and another version than that. Left out is
+# what something else stands in for (curl-minimal for curl: dnf would refuse the two).
 useful_rpms() {
-  local file
+  local file name version have
   for file in "$PAYLOAD"/packages/*.rpm; do
     [[ -e $file ]] || continue
-    rpm -q --quiet "$(rpm -qp --nosignature --qf '%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}' "$file")" || printf '%s\0' "$file"
+    read -r name version < <(rpm -qp --nosignature --qf "%{NAME} $EVR" "$file")
+    if ! have=$(rpm -q --qf "$EVR" "$name" 2>/dev/null); then
+      if ! pinned "$name" && rpm -q --quiet --whatprovides "$name" 2>/dev/null; then continue; fi
+    elif pinned "$name"; then
+      if grep -Fxq -- "$version" <<<"$have"; then continue; fi
+    elif ! newer "$version" "${have%%$'\n'*}"; then continue; fi
+    printf '%s\0' "$file"
   done
+}
+EVR='%{EPOCHNUM} %{VERSION} %{RELEASE}\n'
+pinned() { [[ " $PACKAGES" == *" $1-"[0-9]* ]]; }
+
+# newer THIS THAT: each "epoch version release", compared part by part, as rpm before 4.16 wants it
+newer() {
+  local this that i order
+  read -r -a this <<<"$1"
+  read -r -a that <<<"$2"
+  for i in 0 1 2; do
+    order=$(rpm --eval "%{lua: print(rpm.vercmp('${this[i]}', '${that[i]}'))}")
+    if [[ $order != 0 ]]; then [[ $order == 1 ]]; return; fi
+  done
+  return 1
 }
 
 # apt, with what both sources want: no questions, our laid configuration stays, a held package may move when the bundle says so
@@ -84,6 +96,7 @@ install_payload() {
   local files=()
   if [[ $OS_FAMILY == rhel ]]; then
     mapfile -d '' files < <(useful_rpms)
+    if ((${#files[@]} == 0)); then return; fi # what is still missing is told later; dnf wants a word
     dnf -y --disablerepo='*' --disableplugin=versionlock --setopt=install_weak_deps=False install "${files[@]}"
   else
     mapfile -d '' files < <(useful_debs)
@@ -126,7 +139,7 @@ step_check() {
     die "this is no $OS_FAMILY host: its package manager is not there" "correct os of this host in the inventory"
   LACKING=$(missing)
   if [[ -n $LACKING && $PACKAGE_SOURCE == payload ]] && ! payload; then
-    wait_for_peer "the payload; these packages are missing: ${LACKING//$'\n'/ }" "stowage bundle --payload DIR, copy payload/ into $BUNDLE; or install them by hand"
+    wait_for_peer "the payload; these packages are missing: ${LACKING//$'\n'/ }" "gather them into payload/packages with a payload/SHA256SUMS and copy payload/ into $BUNDLE; or install them by hand"
   fi
 }
 

@@ -46,7 +46,10 @@ load() {
   case $RUNTIME in
     containerd) plain "$1" | containerd images import - ;;
     cri-dockerd) plain "$1" | docker load ;;
-    cri-o) if command -v podman >/dev/null; then podman load -i "$1"; else load_by_skopeo "$1"; fi ;;
+    cri-o)
+      if command -v podman >/dev/null; then podman load -i "$1"
+      elif command -v skopeo >/dev/null; then load_by_skopeo "$1"
+      else die "neither skopeo nor podman is there, and CRI-O itself loads no archives" "install skopeo (bash run.sh 10)"; fi ;;
   esac
 }
 
@@ -65,7 +68,7 @@ remove_image() {
   case $RUNTIME in
     containerd) containerd images rm "$1" ;;
     cri-dockerd) docker rmi "$1" ;;
-    cri-o) podman rmi "$1" ;;
+    cri-o) cri rmi "$1" ;;
   esac
 }
 
@@ -85,7 +88,7 @@ step_check() {
   if [[ $PLAN ]] && ! runtime_answers >/dev/null 2>&1; then note "the container runtime does not answer yet: what is missing cannot be known"; return; fi
   read_missing
   if ((${#LACKING[@]})) && [[ $PACKAGE_SOURCE == payload ]] && ! payload; then
-    wait_for_peer "the payload; these images are missing: ${LACKING[*]}" "stowage bundle --payload DIR, copy payload/ into $BUNDLE; or load them by hand"
+    wait_for_peer "the payload; these images are missing: ${LACKING[*]}" "save them into payload/images with a payload/SHA256SUMS and copy payload/ into $BUNDLE; or load them by hand"
   fi
 }
 

@@ -27,12 +27,17 @@ step_check() {
   if [[ $ENDPOINT ]]; then vip_answers || not_yet "the VIP $VIPS" "finish step 40 on the load balancers: ${LB_HOSTS:-none}"; fi
 }
 
-# vip_answers: someone has the VIP. The API server is not up yet: nginx takes the connection and drops it; with IPVS it is refused, but
-# then a neighbour has the VIP, or this host carries it (as every API server behind IPVS does).
+# vip_answers: a load balancer has the VIP, maybe this one. The API server is not up yet: nginx takes the connection and drops it; with IPVS
+# it is refused, but a neighbour has the VIP. Past a VIP on lo or tunl0 nobody can be asked: it counts when this step put it there, for then
+# a load balancer had answered.
 vip_answers() {
   local vip
   for vip in $VIPS; do
-    if has_address "$vip"; then return; fi
+    if has_address "$vip" "$INTERFACE"; then return; fi
+    if has_address "$vip"; then
+      if own_vip && [[ $(unit_state "$VIP_UNIT") == *' active' ]]; then return; fi
+      continue
+    fi
     if can_connect "$vip" "$ENDPOINT_PORT"; then return; fi
     if neighbour "$vip" >/dev/null; then return; fi
   done
@@ -40,7 +45,7 @@ vip_answers() {
 }
 
 step_do() {
-  if ! marked 50-finished; then init; fi
+  if marked 50-finished; then vip_on; else init; fi
   bounded 240 "this API server" api_ready "$(host_port "$(node_address)" "$API_PORT")" ||
     die "the API server of this host is not ready" "crictl ps -a; journalctl -u kubelet; then run this again"
   bounded 60 "the API server through $SERVER" api_ready "$SERVER" ||
@@ -55,12 +60,14 @@ init() {
   lay
   reload_changed
   if [[ ! $PLAN ]]; then config_valid "$BUNDLE/kubeadm/init.yaml"; fi
+  vip_on # kubeadm init reaches this API server through the endpoint
   act "kubeadm init --config $BUNDLE/kubeadm/init.yaml" kubeadm_run init "$BUNDLE/kubeadm/init.yaml" --skip-token-print
 }
 
 # reset_alone: kubeadm reset, unless etcd may have another member, whose quorum this one would take along.
 reset_alone() {
   local other peers
+  vip_off
   if peers=$(etcd_ctl member list 2>/dev/null); then
     (($(grep -c . <<<"$peers") <= 1)) || die "etcd has other members already, so this init did finish" "look at them; if all is well: touch $VAR/state/50-finished"
   else
