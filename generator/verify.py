@@ -31,7 +31,8 @@ def _entries(bundle: Path) -> Entries:
     """The manifest's files by path."""
     manifest = bundle / MANIFEST
     try:
-        data = json.loads(manifest.read_text(encoding="utf-8"))
+        # A pipe in its place would be waited for without end.
+        data = json.loads(manifest.read_text(encoding="utf-8") if stat.S_ISREG(manifest.lstat().st_mode) else "")
         form = data["stowage"]
         entries = {str(entry["path"]): {"sha256": entry["sha256"], "executable": bool(entry.get("executable"))} for entry in data["files"]}
     except OSError as error:
