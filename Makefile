@@ -43,7 +43,7 @@ clean: ## remove what was built; bundles stay
 # A virtual environment without pip is a Debian without python3-venv.
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "stowage needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
-	@rm -rf $(VENV); $(PYTHON) -m venv $(VENV) 2>/dev/null || sh tests/setup.sh python3-venv
+	@rm -rf $(VENV); $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || sh tests/setup.sh python3-venv
 	@test -x $@ || $(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: pyproject.toml | $(VENV)/bin/pip
