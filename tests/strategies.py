@@ -182,7 +182,7 @@ def balancing(draw: st.DrawFn, families: tuple[int, ...], *, ipvs: bool, port: i
             connectTimeout=st.sampled_from(["1ms", "500ms", "1s", "9s"]),
             idleTimeout=st.sampled_from(["10m", "1h", "7d", "999999s"]),
             tcpKeepalive=st.sampled_from(["60s:10s:3", "30m:1m:4", "1:1:1"]),
-            workerConnections=st.sampled_from([512, 8192, 524288]),
+            workerConnections=st.sampled_from([512, 8192, 262144]),
             shutdownTimeout=TIME,
             checkPort=st.sampled_from([number for number in (1, 16444, 29999, 65535) if number != port]),
             accessLog=st.booleans(),
