@@ -72,6 +72,17 @@ def main() -> NoReturn:
         # Where standard error is full or closed, the status still tells.
         with suppress(OSError):
             failure.show()
+    _end(status)
+
+
+def _end(status: str | int | None) -> NoReturn:
+    """Exit; with 2 where the last output can't be written, which Python would say with 120."""
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except OSError:
+        os._exit(2)
     sys.exit(status)
 
 
@@ -109,7 +120,9 @@ def stowage() -> None:
     """  # noqa: D301 - \b is click's mark for a paragraph that is not to be rewrapped
 
 
-_inventories = click.argument("inventories", nargs=-1, required=True, metavar="INVENTORY...", type=click.Path(path_type=Path))
+_inventories = click.argument(
+    "inventories", nargs=-1, required=True, metavar="INVENTORY...", type=click.Path(path_type=Path, readable=False)
+)
 _strict = click.option("--strict", is_flag=True, help="Warnings count as errors.")
 
 

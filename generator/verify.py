@@ -32,7 +32,7 @@ def _entries(bundle: Path) -> Entries:
     manifest = bundle / MANIFEST
     try:
         # A pipe in its place would be waited for without end.
-        data = json.loads(manifest.read_text(encoding="utf-8") if stat.S_ISREG(manifest.lstat().st_mode) else "")
+        data = json.loads(manifest.read_text(encoding="utf-8") if stat.S_ISREG(manifest.stat().st_mode) else "")
         form = data["stowage"]
         entries = {str(entry["path"]): {"sha256": entry["sha256"], "executable": bool(entry.get("executable"))} for entry in data["files"]}
     except OSError as error:
