@@ -117,7 +117,7 @@ def stowage() -> None:
     stowage new > inventories/mine.yaml      a commented inventory to start from
     stowage check inventories/*.yaml         every finding, nothing written
     stowage bundle inventories/*.yaml        write out/<cluster>/
-    """  # noqa: D301 - \b is click's mark for a paragraph that is not to be rewrapped
+    """
 
 
 _inventories = click.argument(
@@ -176,7 +176,7 @@ def bundle(context: click.Context, inventories: tuple[Path, ...], output: Path, 
     \b
     stowage bundle inventories/*.yaml                     write out/<cluster>/ for each
     stowage bundle mine.yaml --secrets ~/secrets/mine     and the VRRP password, from ~/secrets/mine/vrrp
-    """  # noqa: D301
+    """
     from generator import compiler, report
     from generator.bundle import BundleError
 
@@ -244,7 +244,7 @@ def check(context: click.Context, inventories: tuple[Path, ...], form: str, *, s
     \b
     stowage check inventories/*.yaml
     stowage check --strict --format github inventories/*.yaml     annotations in a pull request
-    """  # noqa: D301
+    """
     from generator import report
 
     checked = _check_all(inventories)
@@ -263,7 +263,7 @@ def explain(code: str) -> None:
 
     \b
     stowage explain NET006
-    """  # noqa: D301
+    """
     from generator import lint
 
     rules = {rule.code: rule for rule in lint.rules()}
@@ -285,7 +285,7 @@ def rules() -> None:
 
     \b
     stowage rules | grep error
-    """  # noqa: D301
+    """
     from generator import lint
 
     for rule in lint.rules():
@@ -304,7 +304,7 @@ def verify(context: click.Context, folder: Path) -> None:
 
     \b
     stowage verify out/example
-    """  # noqa: D301
+    """
     from generator.bundle import BundleError
     from generator.report import visible
     from generator.verify import verify as differences
@@ -328,7 +328,7 @@ def schema() -> None:
     \b
     stowage schema > inventory.v1.schema.json
     # yaml-language-server: $schema=inventory.v1.schema.json      (the first line of an inventory)
-    """  # noqa: D301
+    """
     from generator import resources, validate
 
     click.echo(resources.text(validate.SCHEMA), nl=False)
@@ -361,7 +361,7 @@ def new(context: click.Context, /, output: Path | None, **told: Any) -> None:
     \b
     stowage new > inventories/mine.yaml
     stowage new -o inventories/mine.yaml --control-plane cp-1=10.0.0.11/24 --worker node-1=10.0.0.21/24
-    """  # noqa: D301
+    """
     from generator import compiler, report, starter
 
     for name, value in told.items():

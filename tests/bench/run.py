@@ -22,8 +22,8 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(REPOSITORY)]
 
-import bare_jinja  # noqa: E402
-from inventory import inventory  # noqa: E402
+import bare_jinja  # noqa: E402 - found by the path above
+from inventory import inventory  # noqa: E402 - as above
 
 LIBRARIES = "import click, jinja2, jsonschema, netaddr, ruamel.yaml"
 
