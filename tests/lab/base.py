@@ -1,0 +1,128 @@
+"""The root file system that every host of the lab boots from: a minimal Debian 12, built once and kept in a cache.
+
+Packages that the bundle installs (nginx, keepalived, containerd ...) are not in it: step 10 installs them from the payload.
+Python and etcd lie below /opt/lab, off every PATH: the stand-ins need them, the bundle's scripts must do without.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CACHE = Path(os.environ.get("STOWAGE_LAB_CACHE", "/var/cache/stowage-lab"))
+SUITE = "bookworm"
+# What any installation of a Debian server has, and openssl, python3 for the stand-ins.
+PACKAGES = (
+    "systemd", "systemd-sysv", "dbus", "iproute2", "procps", "kmod", "logrotate", "netbase", "openssl", "less",
+    "python3", "python3-yaml", "python3-ruamel.yaml",
+)  # fmt: skip
+NEEDED = ("debootstrap", "systemd-nspawn", "nsenter", "unshare", "setpriv", "ip")
+
+# Runs in the fresh root: python3 leaves the PATH, etcd goes to where "its image" is, nothing waits at boot for what a container lacks.
+FINISH = r"""
+set -e
+mkdir -p /opt/lab/bin /opt/lab/debs
+for python in /usr/bin/python3 /usr/bin/python3.[0-9]*; do mv "$python" /opt/lab/bin/; done
+rm -f /usr/bin/py3compile /usr/bin/py3clean /usr/bin/py3versions
+cd /tmp
+apt-get -q download etcd-server etcd-client
+for deb in etcd-*.deb; do dpkg-deb -x "$deb" etcd; done
+mv etcd/usr/bin/etcd etcd/usr/bin/etcdctl /opt/lab/bin/
+rm -rf etcd etcd-*.deb
+rm -f /etc/machine-id /etc/hostname /usr/sbin/modprobe
+printf '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n' >/etc/hosts
+systemctl --root=/ enable systemd-networkd.service
+systemctl --root=/ mask systemd-networkd-wait-online.service systemd-firstboot.service console-getty.service getty@.service systemd-timesyncd.service e2scrub_reap.service apt-daily.timer apt-daily-upgrade.timer
+: >/etc/machine-id
+rm -f /var/cache/apt/archives/*.deb
+"""
+
+
+class LabError(Exception):
+    """The lab cannot be had here; the message says why and what to do."""
+
+
+def missing() -> list[str]:
+    """What this machine lacks, one remedy a line."""
+    lacking = [] if os.geteuid() == 0 else ["root: run as root (sudo make rehearse)"]
+    programs = [name for name in NEEDED if shutil.which(name) is None]
+    if programs:
+        lacking.append(f"{', '.join(programs)}: apt-get install debootstrap systemd-container iproute2 util-linux")
+    return lacking
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """One process at a time builds *name* of the cache."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f".{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def run(*words: str | Path, log: Path) -> None:
+    """Runs *words* to the end; raises :class:`LabError` with the end of its output."""
+    with log.open("ab") as output:
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
+        raise LabError(f"{words[0]} failed ({done.returncode}), see {log}:\n{tail}\n   help: the Debian mirror has to be reachable, once")
+
+
+def root() -> Path:
+    """The base root file system, built if it isn't there; read-only for everybody."""
+    if lacking := missing():
+        raise LabError("the lab cannot be had here; missing:\n" + "\n".join(f"  {line}" for line in lacking))
+    recipe = hashlib.sha256(inspect.getsource(sys.modules[__name__]).encode()).hexdigest()[:12]
+    built = CACHE / f"{SUITE}-{recipe}"
+    with locked("base"):
+        if built.exists():
+            return built
+        print(f"building the base of the lab's hosts in {built} (once, a few minutes)", file=sys.stderr, flush=True)
+        new = built.with_suffix(".new")
+        shutil.rmtree(new, ignore_errors=True)
+        log = CACHE / "base.log"
+        log.unlink(missing_ok=True)
+        run("debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, new, log=log)
+        run("chroot", new, "sh", "-c", FINISH, log=log)
+        for old in CACHE.glob(f"{SUITE}-*"):
+            if old != new:
+                shutil.rmtree(old)
+        new.rename(built)
+    return built
+
+
+def debs(*packages: str) -> list[Path]:
+    """
+    The .deb files of Debian *packages* and of all that they need and the base lacks, from the cache or, once, from the mirror.
+
+    Raises :class:`LabError` when there is no such package.
+    """
+    base = root()
+    pool = CACHE / "debs"
+    with locked("debs"):
+        pool.mkdir(exist_ok=True)
+        key = hashlib.sha256(f"{base.name} {' '.join(sorted(packages))}".encode()).hexdigest()[:16]
+        known = pool / f"{key}.list"
+        if not known.exists():
+            log = CACHE / "debs.log"
+            words = ["-q", "-y", "--no-install-recommends", "--download-only", "-o", f"Dir::Cache::archives={pool}", "-o", "APT::Sandbox::User=root"]
+            # The pool is bound into a private view of the base, whose own files stay as they are.
+            inside = f'mount --bind "{pool}" /mnt; mount -t tmpfs tmpfs "{base}/var/cache/apt"; mkdir -p "{base}/var/cache/apt/archives/partial"; '
+            inside += f'mount --bind /mnt "{base}/var/cache/apt/archives"; mkdir -p "{pool}/partial"; exec chroot "{base}" '
+            simulate = inside + "apt-get -s --no-install-recommends install " + " ".join(packages)
+            download = inside + "apt-get " + " ".join(words[:4]) + " install " + " ".join(packages)
+            for script in (simulate, download):
+                run("unshare", "--mount", "--propagation", "private", "sh", "-ec", script, log=log)
+            said = subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-ec", simulate], capture_output=True, text=True, check=True)
+            names = [line.split()[1] for line in said.stdout.splitlines() if line.startswith("Inst ")]
+            known.write_text("".join(f"{name}\n" for name in names))
+        return [deb for name in known.read_text().split() for deb in sorted(pool.glob(f"{name}_*.deb"))]
