@@ -111,6 +111,8 @@ def wants(*needed: str) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the golden bundles anew (test_golden.py), and say what changed")
+    parser.addoption("--rehearse", action="store_true", help="run the long tests of tests/lab, too (make rehearse)")
+    parser.addoption("--inventory", help="the inventory that tests/lab rehearses (default: tests/lab/inventories/example.yaml)")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -202,7 +202,7 @@ class Kube(FakeHost):
     def __init__(self, cloud: Cloud, name: str, number: int, **environment: str) -> None:
         role = "worker" if name.startswith("node") else "control-plane"
         defaults = {
-            "HOST": name, "ROLE": role, "FIRST": "1" if name == "master-1" else "", "ADDRESSES": f"192.0.2.{number}/24", "ETCD_DATA_DIR": "/var/lib/stacked-etcd",
+            "HOST": name, "ROLE": role, "FIRST": "1" if name == "master-1" else "", "ADDRESSES": f"192.0.2.{number}/24", "ETCD_DATA_DIR": "/var/lib/stacked-etcd" if role == "control-plane" else "",
             "CONTROL_PLANES": "master-1=192.0.2.25 master-2=192.0.2.126 master-3=192.0.2.127",  # on this host too: nobody there refuses at once
             "WORKERS": "node-1=192.0.2.28 node-2=192.0.2.29" if role == "control-plane" else "", "LB": "1" if role == "control-plane" else "",
         }  # fmt: skip

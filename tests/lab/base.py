@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import inspect
 import os
 import shutil
 import subprocess
@@ -37,7 +36,7 @@ apt-get -q download etcd-server etcd-client
 for deb in etcd-*.deb; do dpkg-deb -x "$deb" etcd; done
 mv etcd/usr/bin/etcd etcd/usr/bin/etcdctl /opt/lab/bin/
 rm -rf etcd etcd-*.deb
-rm -f /etc/machine-id /etc/hostname /usr/sbin/modprobe
+rm -f /etc/machine-id /etc/hostname /usr/sbin/modprobe /etc/resolv.conf
 printf '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n' >/etc/hosts
 systemctl --root=/ enable systemd-networkd.service
 systemctl --root=/ mask systemd-networkd-wait-online.service systemd-firstboot.service console-getty.service getty@.service systemd-timesyncd.service e2scrub_reap.service apt-daily.timer apt-daily-upgrade.timer
@@ -81,7 +80,7 @@ def root() -> Path:
     """The base root file system, built if it isn't there; read-only for everybody."""
     if lacking := missing():
         raise LabError("the lab cannot be had here; missing:\n" + "\n".join(f"  {line}" for line in lacking))
-    recipe = hashlib.sha256(inspect.getsource(sys.modules[__name__]).encode()).hexdigest()[:12]
+    recipe = hashlib.sha256(" ".join((SUITE, *PACKAGES, FINISH)).encode()).hexdigest()[:12]
     built = CACHE / f"{SUITE}-{recipe}"
     with locked("base"):
         if built.exists():
@@ -114,15 +113,14 @@ def debs(*packages: str) -> list[Path]:
         known = pool / f"{key}.list"
         if not known.exists():
             log = CACHE / "debs.log"
-            words = ["-q", "-y", "--no-install-recommends", "--download-only", "-o", f"Dir::Cache::archives={pool}", "-o", "APT::Sandbox::User=root"]
             # The pool is bound into a private view of the base, whose own files stay as they are.
-            inside = f'mount --bind "{pool}" /mnt; mount -t tmpfs tmpfs "{base}/var/cache/apt"; mkdir -p "{base}/var/cache/apt/archives/partial"; '
-            inside += f'mount --bind /mnt "{base}/var/cache/apt/archives"; mkdir -p "{pool}/partial"; exec chroot "{base}" '
-            simulate = inside + "apt-get -s --no-install-recommends install " + " ".join(packages)
-            download = inside + "apt-get " + " ".join(words[:4]) + " install " + " ".join(packages)
-            for script in (simulate, download):
-                run("unshare", "--mount", "--propagation", "private", "sh", "-ec", script, log=log)
-            said = subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-ec", simulate], capture_output=True, text=True, check=True)
-            names = [line.split()[1] for line in said.stdout.splitlines() if line.startswith("Inst ")]
-            known.write_text("".join(f"{name}\n" for name in names))
+            view = (
+                f'mount --bind "{pool}" /mnt; mount -t tmpfs tmpfs "{base}/var/cache/apt"; mkdir -p "{base}/var/cache/apt/archives/partial"; '
+                f'mount --bind /mnt "{base}/var/cache/apt/archives"; mkdir -p "{pool}/partial"; '
+                f'exec chroot "{base}" apt-get -q -y --no-install-recommends -o APT::Sandbox::User=root "$@" install {" ".join(packages)}'
+            )
+            words = ("unshare", "--mount", "--propagation", "private", "sh", "-ec", view, "debs")
+            run(*words, "--download-only", log=log)
+            said = subprocess.run([*words, "-s"], capture_output=True, text=True, check=True).stdout
+            known.write_text("".join(f"{line.split()[1]}\n" for line in said.splitlines() if line.startswith("Inst ")))
         return [deb for name in known.read_text().split() for deb in sorted(pool.glob(f"{name}_*.deb"))]

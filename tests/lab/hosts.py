@@ -138,7 +138,7 @@ class Host:
     def lay(self) -> None:
         """Makes this host's file system: what it writes goes into a directory of its own above the base and its layers."""
         own = self.lab.path(TOP / self.name)
-        for name in ("upper", "work", "root", "containerd", "etcd"):
+        for name in ("upper", "work", "root", "containerd"):
             (own / name).mkdir(parents=True)
         upper = own / "upper"
         for path, text, mode in (
@@ -151,9 +151,26 @@ class Host:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
             file.chmod(mode)
+        self._mount()
+
+    def _mount(self) -> None:
         lower = ":".join(str(layer) for layer in (*reversed(self.spec.layers), base.root()))
         inner = TOP / self.name
         self.lab.do("mount", "-t", "overlay", "overlay", "-o", f"lowerdir={lower},upperdir={inner}/upper,workdir={inner}/work", f"{inner}/root")
+
+    def save(self, name: str) -> None:
+        """Keeps the disk as it is under *name*; the power has to be off."""
+        assert self.process is None
+        inner = TOP / self.name
+        self.lab.do("sh", "-ec", f"rm -rf {inner}/{name}; mkdir {inner}/{name}; cp -a {inner}/upper {inner}/containerd {inner}/{name}/")
+
+    def restore(self, name: str) -> None:
+        """Makes the disk what it was at ``save``, whatever runs; the power is off afterwards."""
+        self.power_off()
+        inner = TOP / self.name
+        self.lab.do("umount", f"{inner}/root")
+        self.lab.do("sh", "-ec", f"cd {inner}; rm -rf upper work containerd; mkdir work; cp -a {name}/upper {name}/containerd .")
+        self._mount()
 
     def _network(self) -> str:
         lines = [f"[Match]\nName={self.spec.interface}\n\n[Network]\nIPv6AcceptRA=no\nLinkLocalAddressing=ipv6"]
@@ -331,6 +348,22 @@ class Lab:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def fill(self) -> None:
+        """Makes every host's disk full, as it is now."""
+        self.do("sh", "-ec", f"mount -o remount,size=$(df -k {TOP} | awk 'NR == 2 {{ print $3 }}')k {TOP}")
+
+    def empty(self) -> None:
+        """Gives every host room again."""
+        self.do("mount", "-o", "remount,size=50%", TOP)
+
+    def add(self, spec: Spec) -> Host:
+        """One host more, booted."""
+        host = self.hosts[spec.name] = Host(self, spec, len(self.hosts) + 1)
+        host.lay()
+        host.power_on()
+        host.booted()
+        return host
+
     def _open(self) -> None:
         base.root()
         words = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
@@ -354,7 +387,7 @@ class Lab:
         """Ends everything; safe to call twice."""
         if self.keeper is not None:
             self.keeper.kill()
-            self.keeper.wait()
+            self.keeper.communicate()
             self.keeper = None
         for host in self.hosts.values():
             if host.process is not None:

@@ -102,7 +102,7 @@ etcd_well() { [[ -z $(etcd_trouble) ]]; }
 former_cluster() {
   local path
   for path in "$KUBE"/{admin,super-admin,kubelet,bootstrap-kubelet,controller-manager,scheduler}.conf \
-    "$MANIFESTS"/{etcd,kube-apiserver,kube-controller-manager,kube-scheduler}.yaml "$KUBE"/pki/ca.crt "$ETCD_DATA_DIR"/*; do
+    "$MANIFESTS"/{etcd,kube-apiserver,kube-controller-manager,kube-scheduler}.yaml "$KUBE"/pki/ca.crt ${ETCD_DATA_DIR:+"$ETCD_DATA_DIR"/*}; do
     if [[ -e $path ]]; then printf '%s\n' "$path"; fi
   done
 }
@@ -121,7 +121,7 @@ kubeadm_reset() {
   said=$(kubeadm reset -f "--cri-socket=$CRI_SOCKET" 2>&1) || status=$?
   printf '%s\n' "$said"
   ((status == 0)) || die "kubeadm reset failed ($status)" "put right what it says above, run this again"
-  rm -rf -- "$ETCD_DATA_DIR"/member # stays when kubeadm could not read its configuration
+  if [[ $ETCD_DATA_DIR ]]; then rm -rf -- "$ETCD_DATA_DIR"/member; fi # stays when kubeadm could not read its configuration; a worker has none
   [[ ${said,,} != *'manually remove this etcd member'* ]]
 }
 

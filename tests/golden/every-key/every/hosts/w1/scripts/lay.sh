@@ -67,7 +67,7 @@ place() {
   grep -Fxq -- "$record" "$BACKUP/laid" 2>/dev/null || printf '%s\n' "$record" >>"$BACKUP/laid"
   parents "$2"
   rm -f -- "$tmp"
-  (umask 077 && cat >"$tmp")
+  (umask 077 && cat >"$tmp") || { rm -f -- "$tmp"; die "cannot write $2" "see what is said above, then run this again"; }
   chown -- "$4" "$tmp"
   chmod -- "$3" "$tmp"
   sync -- "$tmp"

@@ -170,6 +170,15 @@ identity() {
   die "this is not $HOST: $INTERFACE carries none of $ADDRESSES" "run the folder of this host, or correct address and interface in the inventory"
 }
 
+# room: ends the script before anything is changed when a disk is full: half a step is worse than none.
+room() {
+  local place free
+  for place in /etc /usr /var/lib; do
+    free=$(df -Pk "$place" | awk 'NR == 2 { print $4 }')
+    ((free >= 16384)) || die "the disk is full: $free KiB are free for $place, 16384 are wanted" "make room, then run this again; nothing was changed"
+  done
+}
+
 # --- marks and secrets -----------------------------------------------------------------------------------------------
 
 # mark, marked, unmark NAME: a mark of this host in state/ (`init-started`); on disk before mark returns.
@@ -257,6 +266,7 @@ stowage_main() {
   [[ $EUID -eq 0 ]] || die "this changes the host and has to run as root" "sudo bash $0"
   open_bundle
   identity
+  if [[ ! $PLAN && ! ${READ_ONLY-} && ! $ROLLBACK ]]; then room; fi
   if [[ ! $PLAN && ! ${NO_LOG-} ]]; then open_log "$@"; fi
   if [[ ! $PLAN && ! ${READ_ONLY-} ]]; then open_state; fi
   [[ ${NO_LOG-} ]] || say "$SCRIPT on $HOST: $TITLE${ROLLBACK:+ (rollback)}"
