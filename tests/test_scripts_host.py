@@ -433,6 +433,22 @@ def test_firewalld(host: FakeHost) -> None:
     assert (host.fake / "fw" / "run.public.rich-rules").read_text() == ""
 
 
+def test_firewalld_ranges_of_others(host: FakeHost) -> None:
+    """What a range of somebody else has open is neither added nor taken back: firewalld would cut a hole into it."""
+    host.seal(FIREWALL="auto", PORTS="6443/tcp 30000-32767/tcp 8472/udp", TRUSTED_CIDRS="")
+    host.unit("firewalld.service", "active", "enabled")
+    host.stand_in("firewall-cmd", FIREWALLD)
+    (host.fake / "fw").mkdir()
+    for where in ("permanent", "run"):
+        (host.fake / "fw" / f"{where}.public.ports").write_text("6000-7000/tcp\n32000-33000/tcp\n8000-9000/tcp\n")
+    good(host.run("20-host.sh"))
+    for where in ("permanent", "run"):
+        assert (host.fake / "fw" / f"{where}.public.ports").read_text().split()[3:] == ["30000-31999/tcp", "8472/udp"]
+    assert "firewalld" not in good(host.run("20-host.sh"))
+    good(host.run("20-host.sh", "--rollback"))
+    assert (host.fake / "fw" / "run.public.ports").read_text().split() == ["6000-7000/tcp", "32000-33000/tcp", "8000-9000/tcp"]
+
+
 def test_ufw(host: FakeHost) -> None:
     host.seal(FIREWALL="auto", PORTS="6443/tcp 2379-2380/tcp vrrp", TRUSTED_CIDRS="10.244.0.0/16")
     host.unit("ufw.service", "active", "enabled")

@@ -17,7 +17,7 @@ FORMAT = "1"
 IGNORED = "hosts/*/secrets/\nhosts/*/payload/\n"
 _RUNTIME_UNITS = {
     "containerd": "containerd.service",
-    "cri-dockerd": "docker.service cri-docker.socket cri-docker.service",
+    "cri-dockerd": "docker.socket docker.service cri-docker.socket cri-docker.service",
     "cri-o": "crio.service",
 }
 

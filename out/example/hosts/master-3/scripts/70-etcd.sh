@@ -62,7 +62,7 @@ step_do() {
 # in_force: of the flags of the manifest, the patch has nothing to change. kubeadm upgrade leaves a flag twice: etcd takes the last.
 in_force() {
   awk -F '\t' '
-    FILENAME == ARGV[1] { verb[$2] = $1; value[$2] = $3; next }
+    FILENAME == ARGV[1] { if (!/^#/) { verb[$2] = $1; value[$2] = $3 }; next }
     match($0, /^    - --[a-z0-9-]+/) { last[substr($0, 9, RLENGTH - 8)] = substr($0, RLENGTH + 2) }
     END { for (flag in verb) if (verb[flag] == "set" ? last[flag] != value[flag] : flag in last) exit 1 }' "$BUNDLE/etcd/manifest-patch.tsv" "$MANIFEST"
 }
@@ -76,6 +76,7 @@ patched() {
   grep -q '^    - --initial-cluster=' "$1" || return 1 # kubeadm upgrade appends ours to its own
   awk '
     FILENAME == ARGV[1] {
+      if (/^#/) next
       if (split($0, field, "\t") != 3 || field[1] !~ /^(set|remove)$/) exit failed = 1
       verb[field[2]] = field[1]; value[field[2]] = field[3]; flag[++n] = field[2]; next
     }

@@ -115,7 +115,13 @@ listener_answers() {
   [[ $(timeout 3 bash -c 'exec 3<>"/dev/tcp/$1/$2" && head -n 1 <&3' - "${LB_CHECK% *}" "${LB_CHECK#* }") == ok* ]]
 }
 
-one_holder() { HOLDER=$(holders "$1") && [[ -n $HOLDER && $HOLDER != *$'\n'* ]]; }
+# held_by_us VIP: exactly one host answers for it, a load balancer of this cluster. Sets HOLDER and WHO.
+held_by_us() {
+  HOLDER=$(holders "$1") WHO=
+  [[ -n $HOLDER && $HOLDER != *$'\n'* ]] || return 1
+  WHO=$(name_of "$HOLDER")
+  [[ $WHO != *'no load balancer'* ]]
+}
 
 # name_of HOLDER: the load balancer whose address has this MAC
 name_of() {
@@ -128,14 +134,13 @@ name_of() {
 }
 
 vip_held() {
-  local vip who
+  local vip
   for vip in $VIPS; do
-    bounded 30 "exactly one host to answer for $vip" one_holder "$vip" ||
-      die "$vip is answered by $([[ -n ${HOLDER-} ]] && tr '\n' ' ' <<<"$HOLDER" || echo nobody)" "journalctl -u keepalived on every load balancer; is VRRP (IP protocol 112) let through between them?"
-    if [[ $PLAN ]]; then continue; fi
-    who=$(name_of "$HOLDER")
-    [[ $who != *'no load balancer'* ]] || die "$vip belongs to $who" "free the address, or choose another VIP in the inventory"
-    note "$vip is held by $who"
+    if ! bounded 30 "exactly one load balancer to answer for $vip" held_by_us "$vip"; then
+      if [[ $WHO ]]; then die "$vip belongs to $WHO" "free the address, or choose another VIP in the inventory"; fi
+      die "$vip is answered by $([[ $HOLDER ]] && tr '\n' ' ' <<<"$HOLDER" || echo nobody)" "journalctl -u keepalived on every load balancer; is VRRP (IP protocol 112) let through between them?"
+    fi
+    [[ $PLAN ]] || note "$vip is held by $WHO"
   done
 }
 

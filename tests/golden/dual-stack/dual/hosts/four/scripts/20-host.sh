@@ -97,9 +97,25 @@ firewalld_add() {
   act "firewalld (${*:4}): add $2 $3" firewall-cmd -q "${@:4}" "--add-$2=$3"
 }
 
+# uncovered LIST PORT: the part of PORT (6443/tcp, 2379-2380/tcp) that no port or range of LIST has, one range a line. firewalld merges what
+# overlaps: to add what is open already, and to take it back, would cut a hole into a rule of others.
+uncovered() {
+  awk -F / -v port="$2" '
+    function ends(text) { first = text + 0; last = text; sub(/.*-/, "", last); last += 0 }
+    function range(a, b) { print (a == b ? a : a "-" b) "/" word[2] }
+    BEGIN { split(port, word, "/"); ends(word[1]); from = first; to = last }
+    NF == 2 && $2 == word[2] { ends($1); for (i = first > from ? first : from; i <= last && i <= to; i++) open[i] }
+    END {
+      for (i = from; i <= to + 1; i++) {
+        if (i <= to && !(i in open)) { if (!begun) begun = i }
+        else if (begun) { range(begun, i - 1); begun = 0 }
+      }
+    }' <<<"$1"
+}
+
 # firewalld_rules: permanent and at run time, without a reload, which would drop run time rules of others
 firewalld_rules() {
-  local zone item when open rules sources
+  local zone item part when open rules sources
   zone=$(firewall-cmd --get-zone-of-interface="$INTERFACE" 2>/dev/null) || zone=$(firewall-cmd --get-default-zone)
   for when in --permanent ''; do
     open=$(firewall-cmd ${when:+"$when"} --zone="$zone" --list-ports | tr ' ' '\n')
@@ -109,7 +125,7 @@ firewalld_rules() {
       case $item in
         vrrp) firewalld_add "$rules" rich-rule 'rule protocol value="vrrp" accept' ${when:+"$when"} --zone="$zone" ;;
         ipip) firewalld_add "$rules" rich-rule 'rule protocol value="4" accept' ${when:+"$when"} --zone="$zone" ;; # its name differs in /etc/protocols
-        *) firewalld_add "$open" port "$item" ${when:+"$when"} --zone="$zone" ;;
+        *) for part in $(uncovered "$open" "$item"); do firewalld_add "$open" port "$part" ${when:+"$when"} --zone="$zone"; done ;;
       esac
     done
     for item in $TRUSTED_CIDRS; do firewalld_add "$sources" source "$item" ${when:+"$when"} --zone=trusted; done
