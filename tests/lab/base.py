@@ -23,7 +23,7 @@ PACKAGES = (
     "systemd", "systemd-sysv", "dbus", "iproute2", "procps", "kmod", "logrotate", "netbase", "openssl", "less",
     "python3", "python3-yaml", "python3-ruamel.yaml",
 )  # fmt: skip
-NEEDED = ("debootstrap", "systemd-nspawn", "nsenter", "unshare", "setpriv", "ip")
+NEEDED = ("debootstrap", "systemd-nspawn", "nsenter", "unshare", "setpriv", "ip", "curl", "mkfs.vfat", "fusefat")
 
 # Runs in the fresh root: python3 leaves the PATH, etcd goes to where "its image" is, nothing waits at boot for what a container lacks.
 FINISH = r"""
@@ -36,7 +36,8 @@ apt-get -q download etcd-server etcd-client
 for deb in etcd-*.deb; do dpkg-deb -x "$deb" etcd; done
 mv etcd/usr/bin/etcd etcd/usr/bin/etcdctl /opt/lab/bin/
 rm -rf etcd etcd-*.deb
-rm -f /etc/machine-id /etc/hostname /usr/sbin/modprobe /etc/resolv.conf
+rm -f /etc/machine-id /etc/hostname /usr/sbin/modprobe
+: >/etc/resolv.conf
 printf '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n' >/etc/hosts
 systemctl --root=/ enable systemd-networkd.service
 systemctl --root=/ mask systemd-networkd-wait-online.service systemd-firstboot.service console-getty.service getty@.service systemd-timesyncd.service e2scrub_reap.service apt-daily.timer apt-daily-upgrade.timer
@@ -54,7 +55,7 @@ def missing() -> list[str]:
     lacking = [] if os.geteuid() == 0 else ["root: run as root (sudo make rehearse)"]
     programs = [name for name in NEEDED if shutil.which(name) is None]
     if programs:
-        lacking.append(f"{', '.join(programs)}: apt-get install debootstrap systemd-container iproute2 util-linux")
+        lacking.append(f"{', '.join(programs)}: sh tests/setup.sh installs them on Debian and Ubuntu")
     return lacking
 
 
@@ -116,7 +117,7 @@ def debs(*packages: str) -> list[Path]:
             # The pool is bound into a private view of the base, whose own files stay as they are.
             view = (
                 f'mount --bind "{pool}" /mnt; mount -t tmpfs tmpfs "{base}/var/cache/apt"; mkdir -p "{base}/var/cache/apt/archives/partial"; '
-                f'mount --bind /mnt "{base}/var/cache/apt/archives"; mkdir -p "{pool}/partial"; '
+                f'mount --bind /etc/resolv.conf "{base}/etc/resolv.conf"; mount --bind /mnt "{base}/var/cache/apt/archives"; mkdir -p "{pool}/partial"; '
                 f'exec chroot "{base}" apt-get -q -y --no-install-recommends -o APT::Sandbox::User=root "$@" install {" ".join(packages)}'
             )
             words = ("unshare", "--mount", "--propagation", "private", "sh", "-ec", view, "debs")

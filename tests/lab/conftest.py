@@ -15,7 +15,8 @@ from lab import base, site
 from lab.site import Site
 
 LAB = Path(__file__).resolve().parent
-ORDER = ("test_refusals", "test_bring_up", "test_faults", "test_kills")
+REPOSITORY = LAB.parent.parent
+ORDER = ("test_refusals", "test_bring_up", "test_faults", "test_inventories", "test_kills")
 EXAMPLE = LAB / "inventories" / "example.yaml"
 
 
@@ -26,18 +27,23 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # The session's site goes through its life in this order.
     items.sort(key=lambda item: ORDER.index(item.path.stem) if item.path.parent == LAB and item.path.stem in ORDER else -1)
-    if config.getoption("--rehearse"):
+    if config.getoption("--inventory"):  # somebody's own bundle: what is about it, and nothing else
+        long = [item for item in items if "hosts" not in getattr(item, "fixturenames", ())]
+    elif config.getoption("--rehearse"):
         return
-    long = [item for item in items if item.get_closest_marker("rehearsal")]
+    else:
+        long = [item for item in items if item.get_closest_marker("rehearsal")]
     config.hook.pytest_deselected(items=long)
     items[:] = [item for item in items if item not in long]
 
 
 @contextmanager
-def lab_of(inventory: Path) -> Iterator[Site]:
-    """A site of *inventory*; skips where there can be no lab (fails with CI=true), refuses an inventory with errors."""
+def lab_of(inventory: Path, *, rehearsal: bool = False) -> Iterator[Site]:
+    """A site of *inventory*; skips where there can be no lab (fails with CI=true; ends a *rehearsal*), refuses an inventory with errors."""
     if lacking := base.missing():
-        what = "needs a lab: " + "; ".join(lacking)
+        what = "there can be no lab here; missing:\n" + "\n".join(f"  {line}" for line in lacking)
+        if rehearsal:
+            pytest.exit(what, 2)
         if os.environ.get("CI") == "true":
             pytest.fail(what, pytrace=False)
         pytest.skip(what)
@@ -55,9 +61,9 @@ def inventory(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture(scope="session")
-def hosts(inventory: Path) -> Iterator[Site]:
+def hosts(inventory: Path, pytestconfig: pytest.Config) -> Iterator[Site]:
     """The session's site, as the operator finds it: booted, the folders carried, nothing run.  Its tests follow each other, file by file."""
-    with lab_of(inventory) as opened:
+    with lab_of(inventory, rehearsal=pytestconfig.getoption("--rehearse")) as opened:
         yield opened
 
 

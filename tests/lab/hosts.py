@@ -123,6 +123,7 @@ class Host:
     number: int
     leader: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    binds: dict[str, str] = field(default_factory=dict)  # paths of the lab's mount namespace: where this host sees them from its next boot on
 
     @property
     def name(self) -> str:
@@ -184,7 +185,8 @@ class Host:
         words = [
             "systemd-nspawn", "--quiet", "--boot", "--settings=no", "--register=no", "--keep-unit", "--private-network", "--link-journal=no", "--resolv-conf=off",
             "--timezone=off", "--console=pipe", f"--directory={TOP}/{self.name}/root", f"--machine={self.name}",
-            f"--bind={TOP}/{self.name}/containerd:/var/lib/containerd", *(f"--bind-ro={source}:{target}" for source, target in self.lab.binds.items()),
+            f"--bind={TOP}/{self.name}/containerd:/var/lib/containerd",
+            *(f"--bind={source}:{target}" for source, target in self.binds.items()), *(f"--bind-ro={source}:{target}" for source, target in self.lab.binds.items()),
         ]  # fmt: skip
         script = f'mkdir -p {cgroup}; echo $$ >{cgroup}/cgroup.procs; exec "$@"'
         environment = {"PATH": os.environ["PATH"], "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"}
@@ -356,9 +358,20 @@ class Lab:
         """Gives every host room again."""
         self.do("mount", "-o", "remount,size=50%", TOP)
 
-    def add(self, spec: Spec) -> Host:
+    def stick(self, folder: Path) -> str:
+        """A FAT image with a copy of *folder*, mounted read-only and noexec; the path of the copy, for ``Host.binds``."""
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        script = """
+            cd /mnt; truncate -s "$1" stick.img; mkfs.vfat stick.img; mkdir -p stick
+            fusefat -o rw+ stick.img stick; cp -r -- "$2" stick/; umount stick
+            fusefat -o ro -o noexec -o allow_other stick.img stick
+        """
+        self.do("sh", "-ec", script, "stick", str(2 * size + 64 * 2**20), folder)
+        return f"{TOP}/stick/{folder.name}"
+
+    def add(self, spec: Spec, binds: Mapping[str, str] | None = None) -> Host:
         """One host more, booted."""
-        host = self.hosts[spec.name] = Host(self, spec, len(self.hosts) + 1)
+        host = self.hosts[spec.name] = Host(self, spec, len(self.hosts) + 1, binds=dict(binds or {}))
         host.lay()
         host.power_on()
         host.booted()

@@ -192,12 +192,13 @@ class Site:
             self.step(host, 40)
 
     def add(self, bundle: Path, name: str) -> Host:
-        """The host *name*, which *bundle* has and this site has not yet; booted, its folder carried."""
+        """The host *name*, which *bundle* has and this site has not yet; booted, its folder on a FAT stick, mounted read-only and noexec."""
         self.bundle = bundle
         self.env[name] = read(bundle / "hosts" / name)
         (spec,) = specs({name: self.env[name]})
-        host = self.lab.add(spec)
-        self.carry(host)
+        host = self.lab.add(spec, {self.lab.stick(bundle / "hosts" / name): f"/root/stowage/{name}"})
+        host.run("sh", f"{self.folder(host)}/verify.sh")
+        host.path("/run/phrase").write_text(PASSPHRASE + "\n")
         return host
 
     def save(self, name: str, *hosts: Host) -> None:
@@ -246,32 +247,26 @@ class Site:
                 relative = str(path.relative_to(upper))
                 if relative.startswith((*RESTLESS, *without)):
                     continue
-                try:
-                    status = path.lstat()
-                    if stat.S_ISREG(status.st_mode):
-                        what = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-                    elif stat.S_ISLNK(status.st_mode):
-                        what = f"-> {path.readlink()}"
-                    else:
-                        what = "gone"  # a whiteout
-                except FileNotFoundError:
-                    continue
-                found[relative] = f"{stat.S_IMODE(status.st_mode):04o} {status.st_uid}:{status.st_gid} {what}"
+                what = looks(path)
+                if what and what != next(filter(None, (looks(layer / relative) for layer in (*reversed(host.spec.layers), base.root()))), ""):
+                    found[relative] = what
         return found
 
     def units(self, host: Host) -> dict[str, str]:
         """Each service, socket, timer and swap of *host* with its enabled and active state; those that D-Bus or a clock starts are left out."""
-        states = {line.split()[0]: line.split()[1] for line in host.sh("systemctl list-unit-files --no-legend --no-pager --type=service,socket,timer,swap").splitlines() if line}
-        shown = host.sh("systemctl show --property=Id,ActiveState --type=service,socket,timer,swap '*'")
+        lines = host.sh("systemctl list-unit-files --no-legend --no-pager --type=service,socket,timer,swap").splitlines()
+        states = {line.split()[0]: f"{line.split()[1]} inactive" for line in lines if line}
+        shown = host.sh("systemctl show --property=Id,ActiveState --type=service,socket,timer,swap '*'")  # those that are loaded
         for block in shown.split("\n\n"):
             pairs = dict(line.partition("=")[::2] for line in block.splitlines())
             if "Id" in pairs and not pairs["Id"].startswith(("user@", "user-runtime")):
-                states[pairs["Id"]] = f"{states.get(pairs['Id'], '-')} {pairs.get('ActiveState', '')}"
-        return {name: words for name, words in states.items() if not (name.startswith("systemd-") and words.startswith("static"))}
+                states[pairs["Id"]] = f"{states.get(pairs['Id'], '-').split()[0]} {pairs.get('ActiveState', '')}"
+        return {name: words for name, words in states.items() if words != "- inactive" and not (name.startswith("systemd-") and words.startswith("static"))}
 
     def well(self) -> bool:
-        """One holder, and every API server of the inventory ready."""
-        return len(self.holders()) == 1 and all(self.ready(host) for host in self.control_planes)
+        """One holder, and every API server that is to run ready."""
+        running = [host for host in self.control_planes if host.path("/etc/kubernetes/manifests/kube-apiserver.yaml").exists()]
+        return (not self.vips or len(self.holders()) == 1) and all(self.ready(host) for host in running)
 
     def ready(self, host: Host) -> bool:
         """Whether the API server of *host* answers ``/readyz`` with 200, asked from the client machine."""
@@ -283,6 +278,21 @@ class Site:
     def settle(self, seconds: float = 60) -> None:
         """Waits until the site is well."""
         within(seconds, "well site (one holder, every API server ready)", self.well, 0.3)
+
+
+def looks(path: Path) -> str:
+    """Mode, owner and content of *path*; empty when there is none."""
+    try:
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode):
+            what = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        elif stat.S_ISLNK(status.st_mode):
+            what = f"-> {path.readlink()}"
+        else:
+            what = "gone"  # a whiteout
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    return f"{stat.S_IMODE(status.st_mode):04o} {status.st_uid}:{status.st_gid} {what}"
 
 
 def specs(env: Mapping[str, Mapping[str, str]]) -> list[Spec]:

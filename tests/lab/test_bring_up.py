@@ -217,7 +217,7 @@ def packages(host: Host) -> set[str]:
 
 
 def test_a_worker_joins_a_day_later(up: Site) -> None:
-    """With the archive of the first day its token is refused; ops/handoff.sh makes a new one."""
+    """From a FAT stick, read-only and noexec. With the archive of the first day its token is refused; ops/handoff.sh makes a new one."""
     if not up.workers:
         pytest.skip("the inventory has no worker")
     model = up.workers[-1]
@@ -230,6 +230,8 @@ def test_a_worker_joins_a_day_later(up: Site) -> None:
 
     bundle = up.changed(one_more)
     late = up.add(bundle, "late")
+    assert late.run("touch", f"{up.folder(late)}/x", check=False).returncode
+    assert "ermission denied" in late.run(f"{up.folder(late)}/run.sh", check=False).stdout
     for number in (0, 10, 20, 30):
         up.step(late, number)
     late.take(up.scratch / "old.handoff", f"{up.var}/handoff/worker.handoff")

@@ -1,0 +1,127 @@
+"""Each script killed at many points, then run again: the end is that of an undisturbed run.
+
+A kill is SIGKILL to the script's whole process group; the last one of each step is a power cut of the host. Before each, the disks are put
+back to what they were before the step, so that no kill profits from another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from generator.steps import STEPS
+from lab.conftest import LAB, lab_of
+from lab.hosts import Host
+from lab.site import Site
+from lab.test_bring_up import touched
+
+POINTS = 3
+# What no two runs of kubeadm make alike: only that it is there, with its mode and owner, is compared.
+RANDOM = ("etc/kubernetes/", "var/lib/stowage/")
+
+
+@pytest.fixture(scope="module")
+def victim() -> Iterator[Site]:
+    """Three control planes and a worker, of which disks are kept before each step."""
+    with lab_of(LAB / "inventories" / "kills.yaml") as site:
+        yield site
+
+
+def alike(snapshot: dict[str, str]) -> dict[str, str]:
+    """*snapshot* without the bytes of what is made at random."""
+    return {path: what.rsplit(" ", 1)[0] if path.startswith(RANDOM) else what for path, what in snapshot.items() if not re.search(r"/handoff/|/state/|/lock$", path)}
+
+
+def killed(site: Site, host: Host, number: int, after: float) -> bool:
+    """Starts step *number*, kills all of it *after* so many seconds; whether it was still running."""
+    words = host.command("env", "STOWAGE_PASSPHRASE_FILE=/run/phrase", "bash", f"{site.folder(host)}/run.sh", f"{number:02}")
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
+    process = subprocess.Popen(
+        words, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        process.wait(after)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(20)
+        return True
+    return False
+
+
+def cut(site: Site, host: Host, number: int, after: float) -> bool:
+    """As :func:`killed`, by a power cut; the host is up again afterwards."""
+    process = subprocess.Popen(
+        host.command("env", "STOWAGE_PASSPHRASE_FILE=/run/phrase", "bash", f"{site.folder(host)}/run.sh", f"{number:02}"),
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    running = False
+    try:
+        process.wait(after)
+    except subprocess.TimeoutExpired:
+        running = True
+    host.power_off()
+    process.wait(20)
+    site.boot(host)
+    return running
+
+
+def subject(site: Site, number: int) -> Host:
+    """The host that the step is killed on."""
+    return {60: site.control_planes[1], 65: site.workers[0], 70: site.control_planes[1], 80: site.first, 50: site.first}.get(number, site.load_balancers[-1])
+
+
+@pytest.mark.rehearsal
+@pytest.mark.parametrize("number", [step.number for step in STEPS if step.number not in (0, 90)])
+def test_killed_and_run_again(victim: Site, number: int, say: Callable[[str], None], tmp_path: Path) -> None:
+    site, host = victim, subject(victim, number)
+    whole = number >= 50  # the step changes the cluster, whose state is on several disks
+    disks = site.control_planes + site.workers if whole else [host]
+    others = [other for step in STEPS if step.number == number for other in site.of_step(step) if other is not host]
+    before = [other for other in others if other in site.control_planes and site.control_planes.index(other) < site.control_planes.index(host)] if number in (60, 70) else []
+    for other in before:
+        site.step(other, number)
+    if number in (60, 65):
+        site.hand_off(*others, host)
+    site.save("kept", *disks)
+    if whole and site.first.path("/etc/kubernetes/admin.conf").exists():
+        site.settle()
+    start = time.monotonic()
+    site.step(host, number)
+    took = time.monotonic() - start
+    wanted, units = alike(site.snapshot(host)), site.units(host)
+    for point in range(POINTS + 1):
+        site.restore("kept", *disks)
+        if whole and site.first.path("/etc/kubernetes/admin.conf").exists():
+            site.settle()
+        after = took * (point + 0.6) / (POINTS + 1)
+        kill = cut if point == POINTS else killed
+        running = kill(site, host, number, after)
+        say(f"{number}: {'power cut' if kill is cut else 'killed'} after {after:.1f} of {took:.1f} s{'' if running else ' (it was through)'}")
+        if kill is cut and whole:
+            site.settle() if site.first.path("/etc/kubernetes/admin.conf").exists() and number > 50 else None
+        site.step(host, number)
+        changed = touched(wanted, alike(site.snapshot(host)))
+        assert not changed, f"step {number} killed after {after:.1f} s: {sorted(changed)}"
+        if kill is not cut:
+            assert not touched(units, site.units(host)), f"step {number} killed after {after:.1f} s"
+        said = site.step(host, number).stdout
+        assert "nothing to change" in said, f"step {number} killed after {after:.1f} s: {said}"
+    for other in others:
+        if other not in before:
+            site.step(other, number)
+    if number == 50:
+        site.hand_off()
+
+
+@pytest.mark.rehearsal
+def test_the_cluster_is_well_after_all_that(victim: Site) -> None:
+    for host in victim.hosts:
+        victim.step(host, 90)
