@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 OUT    := out
 
 .DEFAULT_GOAL := help
-.PHONY: help bundle test check golden docs wheel bench clean
+.PHONY: help bundle test rehearse check golden docs wheel bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,10 @@ bundle: $(VENV)/.run ## compile every file of inventories/ into out/ (SECRETS=di
 test: $(VENV)/.dev ## the whole test suite, with the real programs (apt-get installs them where this is root)
 	@sh tests/setup.sh
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+rehearse: $(VENV)/.dev ## run a bundle on hosts with a real systemd, with faults and kills, as root (INVENTORY=file: yours alone)
+	@sh tests/setup.sh
+	@$(BIN)/python -m pytest tests/lab --rehearse -v --no-header $(if $(INVENTORY),--inventory '$(INVENTORY)') $(PYTEST_ARGS)
 
 check: $(VENV)/.dev ## ruff, mypy --strict
 	@$(BIN)/ruff check .

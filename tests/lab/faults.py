@@ -252,18 +252,21 @@ def well(site: Site) -> bool:
 
 
 def settle(site: Site, setup: str) -> None:
-    """Waits until the site is well, then has the watchers forget what they have seen: each fault finds the same site."""
+    """Waits until the site is well, then has nginx and the watchers forget what they have seen: each fault finds the same site."""
     within(WELL_SECONDS, "well site", lambda: well(site), 0.3)
-    if setup == STOWAGE:
+    if setup == ORIGIN:
+        for host in site.load_balancers:
+            host.run("systemctl", "reload", "nginx")
+    else:
         for host in site.load_balancers:
             host.run("systemctl", "restart", "stowage-watcher")
-        within(
-            10,
-            "list with every API server in it",
-            lambda: not any(" down;" in host.path(LIVE).read_text() for host in site.load_balancers),
-            0.2,
-        )
-        time.sleep(1)  # the reload that brought them in
+        within(10, "list with every API server in it", lambda: not any(map(_without, site.load_balancers)), 0.2)
+    time.sleep(1)  # the reload
+
+
+def _without(host: Host) -> bool:
+    """Whether the list of *host* has an API server out."""
+    return " down;" in host.path(LIVE).read_text()
 
 
 def put_right(site: Site) -> None:

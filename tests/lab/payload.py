@@ -21,6 +21,24 @@ from lab import base
 STAND_INS = Path(__file__).resolve().parent / "stand_ins"
 WRAPPER = '#!/bin/sh\nexec /opt/lab/bin/python3 -E -s -B /opt/lab/stand_ins/{}.py "$@"\n'
 KUBERNETES = ("kubelet", "kubeadm", "kubectl", "cri-tools", "kubernetes-cni")
+CONTAINERD = """#!/bin/sh
+# The lab's containerd 2 (containerd.io): Debian's 1.6 does the work, behind the version and the judgement of configurations of the newer one.
+case ${1-} in --version | -v) echo "containerd containerd.io v2.1.5 lab"; exit ;; esac
+[ $# = 0 ] || { echo "containerd stand-in: $*" >&2; exit 1; }
+config=/etc/containerd/config.toml
+if [ -e $config ]; then
+    /opt/lab/bin/python3 -E -s -S -c '
+import sys, tomllib
+data = tomllib.load(open(sys.argv[1], "rb"))
+version, plugins = data.get("version", 1), data.get("plugins", {})
+if version not in (2, 3): sys.exit(f"containerd: failed to load TOML: expected containerd config version `3`, got `{version}`")
+if version == 3 and any(name.startswith("io.containerd.grpc.v1.cri") for name in plugins): sys.exit("containerd: io.containerd.grpc.v1.cri is no plugin of version 3")
+' $config || exit 1
+fi
+printf 'version = 2\n' >/run/lab-containerd.toml
+exec /usr/bin/containerd --config /run/lab-containerd.toml
+"""
+CONTAINERD_UNIT = "[Service]\nExecStart=\nExecStart=/usr/local/bin/containerd\n"
 Files = dict[str, tuple[bytes, int]]
 
 
@@ -69,6 +87,19 @@ def stand_in(name: str, kubernetes: str) -> Path:
     return build(name, f"{kubernetes}-1.1", files)
 
 
+def debs(*names: str) -> list[Path]:
+    """As :func:`lab.base.debs`; ``containerd.io`` is Debian's containerd behind a stand-in."""
+    newer = "containerd.io" in names
+    found = base.debs(*("containerd" if name == "containerd.io" else name for name in names))
+    if newer:
+        files: Files = {
+            "/usr/local/bin/containerd": (CONTAINERD.encode(), 0o755),
+            "/usr/lib/systemd/system/containerd.service.d/10-lab.conf": (CONTAINERD_UNIT.encode(), 0o644),
+        }
+        found.append(build("containerd.io", "2.1.5", files))
+    return found
+
+
 def images(references: list[str]) -> bytes:
     """An archive as ``docker save`` writes it, of images with these names."""
     layer = io.BytesIO()
@@ -110,7 +141,7 @@ def fill(folder: Path, env: Mapping[str, str], references: list[str]) -> None:
     if env["OS_FAMILY"] == "rhel":
         from lab import rhel
 
-        rhel.packages(dict(env), lambda *names: base.debs(*names), stand_in, packages)
+        rhel.packages(dict(env), debs, stand_in, packages)
     else:
         for deb in debian(env):
             shutil.copy(deb, packages)
@@ -133,4 +164,4 @@ def debian(env: Mapping[str, str]) -> list[Path]:
             found += [deb for deb in docker.docker_debs(build) if deb.name.startswith(f"{name}_")]
         else:
             real.append(name)
-    return found + (base.debs(*real) if real else [])
+    return found + (debs(*real) if real else [])

@@ -26,13 +26,14 @@ import yaml
 from generator import compiler, secrets
 from generator.steps import STEPS, Step
 from lab import base, payload
-from lab.hosts import Failed, Host, Lab, Spec, within
+from lab.hosts import REPOSITORY, Host, Lab, Spec, within
 
 PASSPHRASE = "canary of fifteen barges"
 PASSWORD = b"k7Rm2wqX"  # of VRRP, where the inventory wants one
 STEP_SECONDS = 400
 # What may differ after a second run: logs, what runs inside the cluster, and what the programs themselves keep.
-RESTLESS = ("var/log/", "var/lib/etcd", "var/lib/containerd/", "var/lib/kubelet/", "var/lib/systemd/", "var/cache/", "var/tmp/", "tmp/", "root/", "run/")
+RESTLESS = ("var/log/", "var/lib/etcd", "var/lib/containerd/", "var/lib/kubelet/", "var/lib/systemd/", "var/cache/", "var/tmp/", "tmp/", "root/", "run/",
+            "var/lib/lab-rhel/relabelled")
 
 
 class Refused(base.LabError):
@@ -173,6 +174,8 @@ class Site:
             self.each(hosts, lambda host, number=step.number: self.step(host, number, *options), at_once=1 if step.serial else 3)
             if step.number == 50 and not options:
                 self.hand_off()
+            if step.number == 80 and self.common["CNI"] == "none":
+                self.own_network()
 
     def changed(self, change: Callable[[dict[str, Any]], None]) -> Path:
         """The bundle of the inventory as *change* leaves it, with payloads."""
@@ -221,6 +224,12 @@ class Site:
         for host in hosts or self.hosts:
             host.booted()
             host.path("/run/phrase").write_text(PASSPHRASE + "\n")
+
+    def own_network(self) -> None:
+        """What the user of `cni: none` brings: here, flannel as the example has it."""
+        manifest = (REPOSITORY / "out/example/hosts/master-1/manifests/80-flannel.yaml").read_text()
+        self.first.path("/root/network.yaml").write_text(manifest)
+        self.first.run("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "apply", "--filename=/root/network.yaml")
 
     def hand_off(self, *hosts: Host, source: Host | None = None) -> None:
         """Copies the archives of *source* (the first control plane) to the hosts that need them: all, or *hosts*."""

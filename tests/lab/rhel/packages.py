@@ -351,7 +351,7 @@ SHAPED: dict[str, Callable[[Callable[[str], list[Path]]], list[Made]]] = {
 }  # fmt: skip
 # The Debian packages with the programs of a RHEL package, where nothing has to be moved.
 DEBIAN = {
-    "iputils": ("iputils-arping",), "conntrack-tools": ("conntrack",), "containerd.io": ("containerd",), "socat": ("socat",), "ethtool": ("ethtool",),
+    "iputils": ("iputils-arping",), "conntrack-tools": ("conntrack",), "containerd.io": ("containerd.io",), "socat": ("socat",), "ethtool": ("ethtool",),
     "ipvsadm": ("ipvsadm",), "tcpdump": ("tcpdump",), "strace": ("strace",), "skopeo": ("skopeo",),
 }  # fmt: skip
 PROVIDES = {"conntrack-tools": ("conntrack = 1.4.7",), "containerd.io": ("containerd", "runc")}
@@ -362,7 +362,7 @@ REQUIRES = {
     "cri-dockerd": ("container-selinux >= 2:2.74", "systemd", "iptables or nftables", "tar"),
 }
 KUBERNETES = ("kubelet", "kubeadm", "kubectl", "cri-tools", "kubernetes-cni")
-VERSIONS = {"containerd.io": ("1.6.20", "3.1.el9"), "docker-ce": ("26.1.4", "1.el9"), "cri-dockerd": ("0.3.24", "3.el9")}
+VERSIONS = {"containerd.io": ("2.1.5", "1.el9"), "docker-ce": ("26.1.4", "1.el9"), "cri-dockerd": ("0.3.24", "3.el9")}
 
 
 def make(

@@ -115,14 +115,16 @@ no_former_cluster() {
     "if nothing of it is needed: bash $BUNDLE/ops/reset.sh"
 }
 
-# kubeadm_reset: takes back what a kubeadm that did not finish left here. Fails when a member of etcd may have stayed behind.
+# kubeadm_reset: takes back what a kubeadm that did not finish left here. Fails when a member of etcd may have stayed behind: kubeadm says that
+# itself where it tried, and does not try where it cannot read its configuration from the cluster.
 kubeadm_reset() {
-  local said status=0
+  local said status=0 member=''
+  if [[ -e $MANIFESTS/etcd.yaml ]]; then member=1; fi
   said=$(kubeadm reset -f "--cri-socket=$CRI_SOCKET" 2>&1) || status=$?
   printf '%s\n' "$said"
   ((status == 0)) || die "kubeadm reset failed ($status)" "put right what it says above, run this again"
   if [[ $ETCD_DATA_DIR ]]; then rm -rf -- "$ETCD_DATA_DIR"/member; fi # stays when kubeadm could not read its configuration; a worker has none
-  [[ ${said,,} != *'manually remove this etcd member'* ]]
+  [[ ${said,,} != *'manually remove this etcd member'* && ! ($member && ${said,,} =~ 'unable to fetch the kubeadm-config'|'no kubeadm config') ]]
 }
 
 # config_valid FILE: kubeadm init and join only warn of a field that they do not know.

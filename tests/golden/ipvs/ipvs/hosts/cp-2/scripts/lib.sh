@@ -133,7 +133,7 @@ has_address() {
 }
 
 # neighbour ADDRESS: prints the MAC that answers for it on INTERFACE (ARP or NDP); fails when none does. No package beyond iproute2 is needed:
-# a connection attempt makes the kernel ask. A stale entry counts only once it was confirmed, hence up to 10 s.
+# a connection attempt makes the kernel ask. An entry that it has not confirmed lately would stand for 5 s more: it is dropped, and asked anew.
 neighbour() {
   local entry i
   for ((i = 0; i < 10; i++)); do
@@ -142,7 +142,7 @@ neighbour() {
     entry=$(ip neigh show to "$1" dev "$INTERFACE")
     case $entry in
       *REACHABLE* | *PERMANENT*) sed -n 's/.* lladdr \([^ ]*\).*/\1/p' <<<"$entry"; return ;;
-      *STALE* | *DELAY* | *PROBE*) ;;
+      *STALE* | *DELAY* | *PROBE*) ip neigh del "$1" dev "$INTERFACE" 2>/dev/null || : ;; # gone meanwhile
       *) return 1 ;;
     esac
   done
