@@ -402,9 +402,24 @@ def test_all_stay_in_when_none_answers(lab):
     until(lambda: lab.down() == {one.address}, "the first is out")
     two.status = 500
     until(lambda: lab.said().count("is down") == 2 and lab.down() == set(), "all are in again")
-    assert lab.live.read_bytes() == lab.seed.read_bytes()
+    seed = re.sub(r"max_fails=\d+", "max_fails=0", lab.seed.read_text())
+    wanted = seed if "max_fails" in seed else re.sub(r"(server [^;]*);", r"\1 max_fails=0;", seed)
+    assert lab.live.read_text() == wanted, "nginx asks each of them every time"
     two.status = 200
     until(lambda: lab.down() == {one.address}, "the second is up, so the first is out")
+    assert "max_fails=0" not in lab.live.read_text()
+
+
+def test_the_first_that_is_good_again_is_in_at_once_and_who_does_not_answer_is_out_before(lab):
+    one, two = lab.api(2)
+    lab.up(one.address, two.address, RISE="60", RISE_MAX="60")
+    one.status = two.status = 500
+    until(lambda: lab.said().count("is down") == 2, "both are down")
+    two.hung = True
+    until(lambda: lab.down() == {two.address}, "the one that answers at all stays in")
+    one.status = 200
+    until(lambda: "is up" in lab.said(), "the good one is up, long before RISE")
+    assert lab.down() == {two.address}
 
 
 def test_a_failing_test_keeps_the_former_list_says_so_once_and_is_tried_again(lab):

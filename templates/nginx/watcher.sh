@@ -14,8 +14,10 @@
 #   RELOAD_INTERVAL  between two reloads, at least      UNIT  nginx's unit
 #   CHECK_ADDRESS CHECK_PORT  nginx's own listener that answers "ok"
 #
-# What it does not do: it never starts nginx (a stopped one is left alone), keeps all servers in when none
-# answers (a wrong entry is better than no entry), and says only what changed. SIGTERM puts all servers
+# While none is good, those stay in that answer at all, else all of them, and nginx then asks each of them every
+# time (max_fails=0: it would not ask for fail_timeout after its own failures); the first that is good is in at once.
+#
+# What it does not do: it never starts nginx (a stopped one is left alone), and says only what changed. SIGTERM puts all servers
 # back in first: with no watcher, nobody would notice that a server has recovered.
 set -euo pipefail
 
@@ -28,6 +30,8 @@ SERVER='^[[:space:]]*server[[:space:]]+([^[:space:];]+)[^;#]*;([[:space:]]*#[[:s
 declare -a seed=()                        # the lines of SEED
 declare -a servers=() labels=()           # address:port and name of each server; the arrays below have the same index
 declare -a fails=() out=() good=() back=() hold=() # failures in a row; down?; good since; up since; how long to be good
+declare -a sick=()                        # answers, but not well (HTTP 500 and more)?
+any_in=1                                  # at the start of this round, was any server in?
 mutes=0 kill_after=0 kill_hold=0          # nginx: silences in a row; when it may be killed (again); the wait after that
 reload_after=0 reload_owed=''             # no reload before; nginx has not read LIVE yet
 declare -A said=()                        # complaints that still hold
@@ -61,11 +65,11 @@ read_seed() {
     for line in "${lines[@]}"; do if [[ $line =~ $SERVER ]]; then i=$((i + 1)); fi; done
     ((i)) || { complain seed "$SEED has no server line: the former list stays"; return 0; }
     is_down=$(sed -nE 's/^[[:space:]]*server[[:space:]]+([^[:space:];]+)[^;]* down;.*/\1/p' "$LIVE" 2>/dev/null || :)
-    i=0 seed=("${lines[@]}") servers=() labels=() fails=() out=() good=() back=() hold=()
+    i=0 seed=("${lines[@]}") servers=() labels=() fails=() out=() good=() back=() hold=() sick=()
     for line in "${lines[@]}"; do
         [[ $line =~ $SERVER ]] || continue
         servers[i]=${BASH_REMATCH[1]} labels[i]="${BASH_REMATCH[3]:-server} ${BASH_REMATCH[1]}"
-        fails[i]=0 out[i]='' good[i]='' back[i]='' hold[i]=$RISE_CS
+        fails[i]=0 out[i]='' good[i]='' back[i]='' sick[i]='' hold[i]=$RISE_CS
         [[ $'\n'$is_down$'\n' != *$'\n'"${servers[i]}"$'\n'* ]] || out[i]=1
         i=$((i + 1))
     done
@@ -106,6 +110,9 @@ probe() {
     local api api_pid lb lb_pid deadline heard='' answer='' end=0
     exec {api}< <(ask_servers); api_pid=$!
     exec {lb}< <(ask_nginx); lb_pid=$!
+    any_in=''
+    for end in "${out[@]}"; do [[ $end ]] || any_in=1; done
+    end=0
     now; deadline=$((NOW + TIMEOUT_CS + 50))
     while next_line "$api" || { end=$?; false; }; do
         [[ $REPLY =~ ^([0-9]{1,3})\ ([0-9]{3})\ ([0-9]+)$ ]] || continue
@@ -127,15 +134,16 @@ probe() {
 judge() {  # INDEX HTTP-STATUS CURL-EXIT
     local i=$1 why
     if ((10#$2 > 0 && 10#$2 < 500)); then
-        fails[i]=0
+        fails[i]=0 sick[i]=''
         [[ ${out[i]} ]] || return 0
         [[ ${good[i]} ]] || good[i]=$NOW
-        ((NOW - good[i] >= hold[i])) || return 0
+        ((NOW - good[i] >= hold[i])) || [[ ! $any_in ]] || return 0
         out[i]='' back[i]=$NOW
-        say "${labels[i]} is up: good for $((hold[i] / 100)) s"
+        say "${labels[i]} is up: good for $(((NOW - good[i]) / 100)) s"
         return 0
     fi
-    good[i]=''
+    good[i]='' sick[i]=''
+    ((10#$2 == 0)) || sick[i]=1
     fails[i]=$((fails[i] + 1))
     [[ ! ${out[i]} ]] && ((fails[i] >= FALL)) || return 0
     case $2-$3 in 000-28) why="no answer in $TIMEOUT s" ;; 000-7) why='no connection' ;; 000-*) why="curl error $3" ;; *) why="HTTP $2" ;; esac
@@ -164,14 +172,19 @@ judge_nginx() {
 control() { timeout --kill-after=1 5 systemctl "$@" >/dev/null 2>&1; }
 nginx_runs() { control is-active --quiet "$UNIT"; }
 
-# Sets REPLY to what LIVE should hold: SEED, with ` down` for the servers that are out; none when all are.
+# Sets REPLY to what LIVE should hold: SEED, with ` down` for the servers that are out; when all are, for those
+# that do not answer at all, and none when that is all.
 wanted() {
-    local line i any_in=''
-    for i in "${!out[@]}"; do [[ ${out[i]} ]] || any_in=1; done
+    local line i any_good='' any_sick=''
+    for i in "${!out[@]}"; do [[ ${out[i]} ]] || any_good=1; [[ ! ${sick[i]} ]] || any_sick=1; done
     REPLY='' i=0 taken_out=0
     for line in "${seed[@]}"; do
         if [[ $line =~ $SERVER ]]; then
-            if [[ ${out[i]} && $any_in ]]; then line=${line/;/ down;} taken_out=$((taken_out + 1)); fi
+            if [[ ${out[i]} && ( $any_good || ( $any_sick && ! ${sick[i]} ) ) ]]; then
+                line=${line/;/ down;} taken_out=$((taken_out + 1))
+            elif [[ ! $any_good ]]; then
+                if [[ $line =~ max_fails=[0-9]+ ]]; then line=${line/"${BASH_REMATCH[0]}"/max_fails=0}; else line=${line/;/ max_fails=0;}; fi
+            fi
             i=$((i + 1))
         fi
         REPLY+=$line$'\n'

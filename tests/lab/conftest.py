@@ -5,22 +5,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from lab import base, site
+from generator import __version__
+from lab import base, report, site
 from lab.site import Site
 
 LAB = Path(__file__).resolve().parent
 REPOSITORY = LAB.parent.parent
 ORDER = ("test_refusals", "test_bring_up", "test_faults", "test_inventories", "test_kills")
+REHEARSED = pytest.StashKey[report.Rehearsed]()
 EXAMPLE = LAB / "inventories" / "example.yaml"
 
 
+def end(*_: object) -> None:
+    """SIGTERM ends a session as Ctrl-C does: in order."""
+    raise KeyboardInterrupt
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    signal.signal(signal.SIGTERM, end)
+    config.stash[REHEARSED] = report.Rehearsed()
     config.addinivalue_line("markers", "rehearsal: takes minutes; only with --rehearse")
 
 
@@ -61,9 +73,11 @@ def inventory(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture(scope="session")
-def hosts(inventory: Path, pytestconfig: pytest.Config) -> Iterator[Site]:
+def hosts(inventory: Path, pytestconfig: pytest.Config, rehearsed: report.Rehearsed) -> Iterator[Site]:
     """The session's site, as the operator finds it: booted, the folders carried, nothing run.  Its tests follow each other, file by file."""
     with lab_of(inventory, rehearsal=pytestconfig.getoption("--rehearse")) as opened:
+        digest = hashlib.sha256(inventory.read_bytes()).hexdigest()
+        rehearsed.site = inventory.name, digest, {name: env["ROLE"] for name, env in opened.env.items()}
         yield opened
 
 
@@ -72,6 +86,28 @@ def prepared(hosts: Site) -> Site:
     """The site after steps 00 to 30."""
     hosts.walk((0, 10, 20, 30))
     return hosts
+
+
+@pytest.fixture(scope="session")
+def rehearsed(pytestconfig: pytest.Config) -> report.Rehearsed:
+    """What the session has measured; its report is the end of a rehearsal."""
+    return pytestconfig.stash[REHEARSED]
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    measured = config.stash[REHEARSED]
+    if not config.getoption("--rehearse") or not measured.site:
+        return
+    terminalreporter.section("rehearsal")
+    others = [
+        (test.nodeid.partition("::")[2].removeprefix("test_").replace("_", " "), test.passed, f"{test.duration:.0f} s")
+        for kind in ("passed", "failed") for test in terminalreporter.stats.get(kind, ())
+        if test.when == "call" and not test.nodeid.partition("::")[2].startswith(("test_fault", "test_drill"))
+    ]  # fmt: skip
+    terminalreporter.write_line(report.text(measured.outcomes, measured.drills, others))
+    target = config.invocation_params.dir / "rehearsal.json"
+    report.write(target, report.data(__version__, *measured.site, measured.outcomes, measured.drills, others))
+    terminalreporter.write_line(f"the figures are in {target}")
 
 
 @pytest.fixture(scope="session")

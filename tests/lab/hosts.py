@@ -123,7 +123,9 @@ class Host:
     number: int
     leader: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
-    binds: dict[str, str] = field(default_factory=dict)  # paths of the lab's mount namespace: where this host sees them from its next boot on
+    binds: dict[str, str] = field(
+        default_factory=dict
+    )  # paths of the lab's mount namespace: where this host sees them from its next boot on
 
     @property
     def name(self) -> str:
@@ -157,7 +159,9 @@ class Host:
     def _mount(self) -> None:
         lower = ":".join(str(layer) for layer in (*reversed(self.spec.layers), base.root()))
         inner = TOP / self.name
-        self.lab.do("mount", "-t", "overlay", "overlay", "-o", f"lowerdir={lower},upperdir={inner}/upper,workdir={inner}/work", f"{inner}/root")
+        self.lab.do(
+            "mount", "-t", "overlay", "overlay", "-o", f"lowerdir={lower},upperdir={inner}/upper,workdir={inner}/work", f"{inner}/root"
+        )
 
     def save(self, name: str) -> None:
         """Keeps the disk as it is under *name*; the power has to be off."""
@@ -193,7 +197,12 @@ class Host:
         log = self.lab.path(TOP / self.name / "console").open("ab")
         with log:
             self.process = subprocess.Popen(
-                self.lab.command("sh", "-ec", script, "boot", *words), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd="/"
+                self.lab.command("sh", "-ec", script, "boot", *words),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                cwd="/",
             )
         within(20, f"first process of {self.name}", self._find_leader, 0.02)
         self._plug()
@@ -252,17 +261,42 @@ class Host:
 
     def command(self, *words: str | Path) -> list[str]:
         """The command line that runs *words* on this host, for ``subprocess``."""
-        return ["nsenter", "--target", str(self.leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd", "--", *map(str, words)]
+        return [
+            "nsenter",
+            "--target",
+            str(self.leader),
+            "--mount",
+            "--uts",
+            "--ipc",
+            "--net",
+            "--pid",
+            "--cgroup",
+            "--root",
+            "--wd",
+            "--",
+            *map(str, words),
+        ]
 
     def run(
-        self, *words: str | Path, check: bool | int = True, timeout: float = 60, env: Mapping[str, str] | None = None, text: str | None = None
+        self,
+        *words: str | Path,
+        check: bool | int = True,
+        timeout: float = 60,
+        env: Mapping[str, str] | None = None,
+        text: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """
         Runs *words* on this host with a login's environment; standard error is part of ``stdout``, *text* its standard input.
 
         *check* is the exit status that it must have (True: 0; False: any); raises :class:`Failed` otherwise and after *timeout* seconds.
         """
-        environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "TERM": "dumb", "LANG": "C.UTF-8", **(env or {})}
+        environment = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/root",
+            "TERM": "dumb",
+            "LANG": "C.UTF-8",
+            **(env or {}),
+        }
         try:
             done = subprocess.run(
                 self.command(*words), env=environment, cwd="/", input=text, stdin=subprocess.DEVNULL if text is None else None,
@@ -328,7 +362,11 @@ class Lab:
 
     def __init__(self, specs: Sequence[Spec], clients: Iterable[str], binds: Mapping[Path, str] | None = None) -> None:
         self.name = f"stowage-lab-{os.getpid()}-{id(self):x}"
-        self.binds = {LAB / "stand_ins": "/opt/lab/stand_ins", REPOSITORY / "tests/kubeadm_schema.py": "/opt/lab/kubeadm_schema.py", **(binds or {})}
+        self.binds = {
+            LAB / "stand_ins": "/opt/lab/stand_ins",
+            REPOSITORY / "tests/kubeadm_schema.py": "/opt/lab/kubeadm_schema.py",
+            **(binds or {}),
+        }
         self.hosts = {spec.name: Host(self, spec, number) for number, spec in enumerate(specs, 1)}
         self.clients = tuple(clients)
         self.keeper: subprocess.Popen[str] | None = None
@@ -379,7 +417,20 @@ class Lab:
 
     def _open(self) -> None:
         base.root()
-        words = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
+        words = [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--propagation",
+            "private",
+        ]
         self.keeper = subprocess.Popen([*words, "bash", "-c", KEEPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/")
         assert self.keeper.stdout is not None
         if self.keeper.stdout.readline() != "up\n":
@@ -408,7 +459,7 @@ class Lab:
                 host.process.wait()
                 host.process = None
         # Empty cgroups are all that is left; the last process in one may still be on its way out.
-        script = f'mount -t cgroup2 none /sys/fs/cgroup && cd /sys/fs/cgroup && {{ [ ! -d {self.name} ] || find {self.name} -depth -type d -exec rmdir {{}} +; }}'
+        script = f"mount -t cgroup2 none /sys/fs/cgroup && cd /sys/fs/cgroup && {{ [ ! -d {self.name} ] || find {self.name} -depth -type d -exec rmdir {{}} +; }}"
         for _ in range(50):
             done = subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-c", script], capture_output=True, check=False)
             if done.returncode == 0:
@@ -425,14 +476,24 @@ class Lab:
 
     def do(self, *words: str | Path) -> str:
         """Runs *words* in the lab's namespaces."""
-        done = subprocess.run(self.command(*words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/", check=False)
+        done = subprocess.run(
+            self.command(*words),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd="/",
+            check=False,
+        )
         if done.returncode:
             raise Failed(f"{' '.join(map(str, words))}: {done.stdout}")
         return done.stdout
 
     def net(self, *words: str, check: bool = True) -> str:
         """Runs ``ip`` in the lab's network."""
-        done = subprocess.run(self.client("ip", *words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        done = subprocess.run(
+            self.client("ip", *words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
         if check and done.returncode:
             raise Failed(f"ip {' '.join(words)}: {done.stdout}")
         return done.stdout

@@ -204,6 +204,17 @@ class Site:
         host.path("/run/phrase").write_text(PASSPHRASE + "\n")
         return host
 
+    def reorder(self, first: str) -> None:
+        """Carries the bundle of the inventory with *first* as the first control plane to every host."""
+
+        def move(data: dict[str, Any]) -> None:
+            data["hosts"].sort(key=lambda host: host["name"] != first)
+
+        self.bundle = self.changed(move)
+        for host in self.hosts:
+            self.env[host.name] = read(self.bundle / "hosts" / host.name)
+            self.carry(host)
+
     def save(self, name: str, *hosts: Host) -> None:
         """Keeps the disks of *hosts* (all) under *name*: power off, copy, power on."""
         for host in hosts or self.hosts:
@@ -273,15 +284,20 @@ class Site:
         return {name: words for name, words in states.items() if words != "- inactive" and not (name.startswith("systemd-") and words.startswith("static"))}
 
     def well(self) -> bool:
-        """One holder, and every API server that is to run ready."""
+        """One holder, every API server that is to run ready, and the VIP serves."""
         running = [host for host in self.control_planes if host.path("/etc/kubernetes/manifests/kube-apiserver.yaml").exists()]
-        return (not self.vips or len(self.holders()) == 1) and all(self.ready(host) for host in running)
+        if self.vips and len(self.holders()) != 1:
+            return False
+        return all(map(self.ready, running)) and (not running or not self.vips or self.answers(self.vips[0], self.port))
 
     def ready(self, host: Host) -> bool:
         """Whether the API server of *host* answers ``/readyz`` with 200, asked from the client machine."""
-        address = self.env[host.name]["ADDRESSES"].split()[0].partition("/")[0]
+        return self.answers(self.env[host.name]["ADDRESSES"].split()[0].partition("/")[0], int(self.common["API_PORT"]))
+
+    def answers(self, address: str, port: int) -> bool:
+        """Whether ``/readyz`` at *address* gives 200."""
         where = f"[{address}]" if ":" in address else address
-        words = self.lab.client("curl", "-gsk", "--max-time", "2", "-o", "/dev/null", "-w", "%{http_code}", f"https://{where}:{self.common['API_PORT']}/readyz")
+        words = self.lab.client("curl", "-gsk", "--max-time", "2", "-o", "/dev/null", "-w", "%{http_code}", f"https://{where}:{port}/readyz")
         return subprocess.run(words, capture_output=True, text=True, check=False).stdout == "200"
 
     def settle(self, seconds: float = 60) -> None:

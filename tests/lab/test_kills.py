@@ -36,7 +36,11 @@ def victim() -> Iterator[Site]:
 
 def alike(snapshot: dict[str, str]) -> dict[str, str]:
     """*snapshot* without the bytes of what is made at random."""
-    return {path: what.rsplit(" ", 1)[0] if path.startswith(RANDOM) else what for path, what in snapshot.items() if not re.search(r"/handoff/|/state/|/lock$", path)}
+    return {
+        path: what.rsplit(" ", 1)[0] if path.startswith(RANDOM) else what
+        for path, what in snapshot.items()
+        if not re.search(r"/handoff/|/state/|/lock$", path)
+    }
 
 
 def killed(site: Site, host: Host, number: int, after: float) -> bool:
@@ -44,7 +48,13 @@ def killed(site: Site, host: Host, number: int, after: float) -> bool:
     words = host.command("env", "STOWAGE_PASSPHRASE_FILE=/run/phrase", "bash", f"{site.folder(host)}/run.sh", f"{number:02}")
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
     process = subprocess.Popen(
-        words, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        words,
+        env=environment,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         process.wait(after)
@@ -75,17 +85,25 @@ def cut(site: Site, host: Host, number: int, after: float) -> bool:
 
 def subject(site: Site, number: int) -> Host:
     """The host that the step is killed on."""
-    return {60: site.control_planes[1], 65: site.workers[0], 70: site.control_planes[1], 80: site.first, 50: site.first}.get(number, site.load_balancers[-1])
+    return {60: site.control_planes[1], 65: site.workers[0], 70: site.control_planes[1], 80: site.first, 50: site.first}.get(
+        number, site.load_balancers[-1]
+    )
 
 
 @pytest.mark.rehearsal
 @pytest.mark.parametrize("number", [step.number for step in STEPS if step.number not in (0, 90)])
 def test_killed_and_run_again(victim: Site, number: int, say: Callable[[str], None], tmp_path: Path) -> None:
     site, host = victim, subject(victim, number)
+    earlier = {step for _, step in site.said}
+    site.walk([step.number for step in STEPS if step.number < number and f"{step.number:02}" not in earlier])
     whole = number >= 50  # the step changes the cluster, whose state is on several disks
     disks = site.control_planes + site.workers if whole else [host]
     others = [other for step in STEPS if step.number == number for other in site.of_step(step) if other is not host]
-    before = [other for other in others if other in site.control_planes and site.control_planes.index(other) < site.control_planes.index(host)] if number in (60, 70) else []
+    before = (
+        [other for other in others if other in site.control_planes and site.control_planes.index(other) < site.control_planes.index(host)]
+        if number in (60, 70)
+        else []
+    )
     for other in before:
         site.step(other, number)
     if number in (60, 65):
@@ -104,7 +122,9 @@ def test_killed_and_run_again(victim: Site, number: int, say: Callable[[str], No
         after = took * (point + 0.6) / (POINTS + 1)
         kill = cut if point == POINTS else killed
         running = kill(site, host, number, after)
-        say(f"{number}: {'power cut' if kill is cut else 'killed'} after {after:.1f} of {took:.1f} s{'' if running else ' (it was through)'}")
+        say(
+            f"{number}: {'power cut' if kill is cut else 'killed'} after {after:.1f} of {took:.1f} s{'' if running else ' (it was through)'}"
+        )
         if kill is cut and whole:
             site.settle() if site.first.path("/etc/kubernetes/admin.conf").exists() and number > 50 else None
         site.step(host, number)

@@ -61,7 +61,13 @@ def test_a_tampered_file(prepared: Site, file: str) -> None:
 
 def test_a_payload_file_that_is_missing_or_flipped(prepared: Site) -> None:
     host = prepared.hosts[-1]
-    host.run("sh", "-c", "apt-mark unhold kubelet kubeadm kubectl; dpkg --purge kubectl" if prepared.env[host.name]["OS_FAMILY"] == "debian" else "rpm -e kubectl")
+    host.run(
+        "sh",
+        "-c",
+        "apt-mark unhold kubelet kubeadm kubectl; dpkg --purge kubectl"
+        if prepared.env[host.name]["OS_FAMILY"] == "debian"
+        else "rpm -e kubectl",
+    )
     packages = host.path(f"{prepared.folder(host)}/payload/packages")
     file = next(path for path in sorted(packages.iterdir()) if path.name.startswith("kubectl"))
     kept = file.read_bytes()
@@ -99,7 +105,9 @@ def test_a_busy_port(prepared: Site) -> None:
     host = balancer(prepared)
     port = prepared.port
     listener = f"import socket, time; s = socket.socket(socket.AF_INET6); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(('::', {port})); s.listen(); time.sleep(60)"
-    host.sh(f"systemd-run -q --unit=busy /opt/lab/bin/python3 -c \"{listener}\"; for i in $(seq 50); do ss -Hltn | grep -q :{port} && break; sleep 0.1; done")
+    host.sh(
+        f'systemd-run -q --unit=busy /opt/lab/bin/python3 -c "{listener}"; for i in $(seq 50); do ss -Hltn | grep -q :{port} && break; sleep 0.1; done'
+    )
     try:
         refused(prepared, host, 40, rf"TCP port {port} is held by .*python3")
     finally:
@@ -152,8 +160,10 @@ def test_a_broken_configuration_never_replaces_what_runs(prepared: Site) -> None
     """A bundle whose nginx.conf nginx refuses: step 40 says so, puts back what was there, and starts nothing."""
     host = balancer(prepared)
     folder = prepared.folder(host)
-    host.sh(f"cp -a {folder} /root/broken; cd /root/broken; echo 'garbage here;' >>rootfs/etc/nginx/nginx.conf; rm -f SHA256SUMS.new; "
-            "grep -v ' rootfs/etc/nginx/nginx.conf$' SHA256SUMS >s; sha256sum rootfs/etc/nginx/nginx.conf >>s; LC_ALL=C sort -k 2 s >SHA256SUMS; rm s")
+    host.sh(
+        f"cp -a {folder} /root/broken; cd /root/broken; echo 'garbage here;' >>rootfs/etc/nginx/nginx.conf; rm -f SHA256SUMS.new; "
+        "grep -v ' rootfs/etc/nginx/nginx.conf$' SHA256SUMS >s; sha256sum rootfs/etc/nginx/nginx.conf >>s; LC_ALL=C sort -k 2 s >SHA256SUMS; rm s"
+    )
     said = refused(prepared, host, 40, r"does not pass its test", folder="/root/broken")
     assert "garbage" in said
     host.run("rm", "-rf", "/root/broken")

@@ -151,9 +151,12 @@ neighbour() {
 
 # holders VIP: the MACs that answer for it, one a line; this machine's own as "here". Only arping (of iputils) and ndisc6 see a second one.
 holders() {
+  local own
   if has_address "$1"; then echo here; fi
   if [[ $1 != *:* ]] && arping -V 2>&1 | grep -q iputils; then
-    { timeout 5 arping -c 3 -w 3 -I "$INTERFACE" "$1" || :; } | sed -n 's/.*reply from .* \[\(.*\)\].*/\1/p' | tr 'A-F' 'a-f' | sort -u # no answer is an answer
+    # From this host's own address: asked from the VIP, as one that carries it would, another holder does not answer, for it asks itself.
+    for own in $ADDRESSES; do if [[ $own != *:* ]]; then break; fi; done
+    { timeout 5 arping -b -c 3 -w 3 -s "${own%/*}" -I "$INTERFACE" "$1" || :; } | sed -n 's/.*reply from .* \[\(.*\)\].*/\1/p' | tr 'A-F' 'a-f' | sort -u # no answer is an answer
   elif [[ $1 == *:* ]] && command -v ndisc6 >/dev/null; then
     { timeout 5 ndisc6 -m -q -r 1 -w 1000 "$1" "$INTERFACE" 2>/dev/null || :; } | tr 'A-F' 'a-f' | sort -u
   elif ! has_address "$1"; then
@@ -233,7 +236,8 @@ open_state() {
   (umask 077 && mkdir -p "$VAR/state" "$VAR/handoff" "$BACKUP" "$VAR/pending/$STEP")
   chmod 0700 "$VAR"
   exec {LOCK}>"$VAR/lock"
-  flock -n "$LOCK" || die "another Stowage script is running on this host" "wait until it is done"
+  # A child of a script that was killed may hold the lock a little longer.
+  flock -w 20 "$LOCK" || die "another Stowage script is running on this host, or a program that one has left behind" "wait until it is done, then run this again"
   for file in "$VAR/pending/$STEP"/*; do
     if [[ -e $file ]]; then PENDING[$(basename "$file")]=$(tr '\n' ' ' <"$file"); fi
   done

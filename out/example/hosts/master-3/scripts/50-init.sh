@@ -23,8 +23,20 @@ step_check() {
   here_only control-plane "the first control plane"
   [[ $FIRST ]] || die "step 50 is for the first control plane, $(first_control_plane); this is $HOST" "the others join by step 60"
   if marked 50-finished; then return; fi
-  if ! marked 50-started; then no_former_cluster; fi
+  if ! marked 50-started; then no_former_cluster; no_cluster_elsewhere; fi
   if [[ $ENDPOINT ]]; then vip_answers || not_yet "the VIP $VIPS" "finish step 40 on the load balancers: ${LB_HOSTS:-none}"; fi
+}
+
+# no_cluster_elsewhere: a first control plane that was reset or replaced would make a second cluster beside the one that the others run.
+no_cluster_elsewhere() {
+  local pair
+  for pair in ${CONTROL_PLANES#* }; do
+    if [[ ${pair#*=} == "$(node_address)" ]]; then continue; fi
+    if can_connect "${pair#*=}" "$API_PORT"; then
+      die "an API server answers on ${pair%%=*}: $CLUSTER is there already, and init would make another one" \
+        "name ${pair%%=*} as the first control plane in the inventory, build and carry the bundle; then step 60 here"
+    fi
+  done
 }
 
 # vip_answers: a load balancer has the VIP, maybe this one. The API server is not up yet: nginx takes the connection and drops it; with IPVS

@@ -114,6 +114,9 @@ install_repository() {
   fi
 }
 
+# idle: no package manager runs. apt gives dpkg a session of its own, so one outlives a script that was killed.
+idle() { ! grep -qxE 'dpkg|apt-get|apt|dnf|yum|rpm' /proc/[0-9]*/comm 2>/dev/null; }
+
 # held: the packages that the host's package manager will not move
 held() {
   if [[ $OS_FAMILY == debian ]]; then apt-mark showhold; else dnf -q --cacheonly --disablerepo='*' versionlock list 2>/dev/null; fi
@@ -145,6 +148,7 @@ step_check() {
 
 step_do() {
   local lacking=() left
+  [[ $PLAN ]] || bounded 300 "end of the package manager that runs already" idle || die "another package manager is at work on this host" "wait until it is done, then run this again"
   if [[ -e $BACKUP/before ]]; then note "an earlier run was interrupted"; fi
   if [[ $OS_FAMILY == debian && -n $(dpkg --audit) ]]; then
     services_silent
