@@ -770,7 +770,9 @@ def test_etcd(cloud: Cloud) -> None:
     extra += "    - --initial-advertise-peer-urls=http://192.0.2.25:2380\n    - --initial-cluster-state=existing\n"
     (host.fake / "manifest").write_text(text.replace("STATE", extra))
     (host.bundle / "etcd").mkdir()
-    (host.bundle / "etcd" / "manifest-patch.tsv").write_text(f"#action\tflag\tvalue\nset\tinitial-cluster\t{ALL}\nremove\tinitial-cluster-state\t-\n")
+    (host.bundle / "etcd" / "manifest-patch.tsv").write_text(
+        f"#action\tflag\tvalue\nset\tinitial-cluster\t{ALL}\nremove\tinitial-cluster-state\t-\n"
+    )
     script = host.bundle / "scripts" / "70-etcd.sh"
     script.write_text(script.read_text().replace("BEFORE_SECONDS=30", "BEFORE_SECONDS=1"))
     host.row("/etc/kubernetes/patches-upgrade/etcd.json", "[]\n", step="70")

@@ -86,7 +86,7 @@ def root() -> Path:
     with locked("base"):
         if built.exists():
             return built
-        print(f"building the base of the lab's hosts in {built} (once, a few minutes)", file=sys.stderr, flush=True)
+        sys.stderr.write(f"building the base of the lab's hosts in {built} (once, a minute or two)\n")
         new = built.with_suffix(".new")
         shutil.rmtree(new, ignore_errors=True)
         log = CACHE / "base.log"

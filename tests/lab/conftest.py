@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from generator import __version__
 from lab import base, report, site
 from lab.site import Site

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lab.hosts import Failed, Host, within
+from lab.hosts import FailedError, Host, within
 from lab.load import LATE, Holders, Load
 
 if TYPE_CHECKING:
@@ -314,7 +314,7 @@ def _watch(row: Row, scene: Scene, holders: Holders) -> tuple[Load, float, float
 
 
 def once(site: Site, row: Row, setup: str = STOWAGE) -> Outcome:
-    """Does the fault of *row* once; the site is well before and after it.  Raises :class:`lab.hosts.Failed` when it can't be made well."""
+    """Does the fault of *row* once; the site is well before and after it.  Raises :class:`lab.hosts.FailedError` when it can't be made well."""
     settle(site, setup)
     at = scene(site, setup)
     notes: list[str] = []
@@ -327,7 +327,7 @@ def once(site: Site, row: Row, setup: str = STOWAGE) -> Outcome:
     helped = False
     try:
         within(MENDED_SECONDS, f"well site after '{row.name}'", lambda: well(site), 0.3)
-    except Failed:
+    except FailedError:
         helped = True
         notes.append("had to be put right by hand")
         put_right(site)

@@ -94,7 +94,7 @@ class Spec:
     layers: tuple[Path, ...] = ()
 
 
-class Failed(AssertionError):
+class FailedError(AssertionError):
     """A command on a host ended otherwise than it had to; the message holds its output."""
 
 
@@ -103,7 +103,7 @@ def within(seconds: float, what: str, true: Callable[[], object], every: float =
     end = time.monotonic() + seconds
     while not true():
         if time.monotonic() > end:
-            raise Failed(f"no {what} within {seconds} s")
+            raise FailedError(f"no {what} within {seconds} s")
         time.sleep(every)
 
 
@@ -211,7 +211,7 @@ class Host:
         # nsenter -> (its child in the lab's PID namespace, exec'd to) systemd-nspawn -> the first process of the host
         assert self.process is not None
         if self.process.poll() is not None:
-            raise Failed(f"{self.name} does not boot:\n{self.console()}")
+            raise FailedError(f"{self.name} does not boot:\n{self.console()}")
         for nspawn in children(self.process.pid):
             for leader in children(nspawn):
                 with contextlib.suppress(OSError):
@@ -288,7 +288,7 @@ class Host:
         """
         Runs *words* on this host with a login's environment; standard error is part of ``stdout``, *text* its standard input.
 
-        *check* is the exit status that it must have (True: 0; False: any); raises :class:`Failed` otherwise and after *timeout* seconds.
+        *check* is the exit status that it must have (True: 0; False: any); raises :class:`FailedError` otherwise and after *timeout* seconds.
         """
         environment = {
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -304,10 +304,10 @@ class Host:
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             said = error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else str(error.stdout)
-            raise Failed(f"{self.name}: {' '.join(map(str, words))}: not done within {timeout} s\n{said}") from None
+            raise FailedError(f"{self.name}: {' '.join(map(str, words))}: not done within {timeout} s\n{said}") from None
         wanted = 0 if check is True else check
         if check is not False and done.returncode != wanted:
-            raise Failed(f"{self.name}: {' '.join(map(str, words))}: exit {done.returncode} (not {wanted})\n{done.stdout}")
+            raise FailedError(f"{self.name}: {' '.join(map(str, words))}: exit {done.returncode} (not {wanted})\n{done.stdout}")
         return done
 
     def sh(self, script: str, check: bool | int = True, timeout: float = 60) -> str:
@@ -326,11 +326,11 @@ class Host:
 
     def pids(self, name: str) -> list[int]:
         """Processes of this host whose name is *name*, as this machine numbers them, the oldest first."""
-        namespace = os.readlink(f"/proc/{self.leader}/ns/pid")
+        namespace = Path(f"/proc/{self.leader}/ns/pid").readlink()
         found = []
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
-                if entry.name.isdigit() and (entry / "comm").read_text() == f"{name}\n" and os.readlink(entry / "ns/pid") == namespace:
+                if entry.name.isdigit() and (entry / "comm").read_text() == f"{name}\n" and (entry / "ns/pid").readlink() == namespace:
                     found.append((int((entry / "stat").read_text().rpartition(")")[2].split()[19]), int(entry.name)))
         return [pid for _, pid in sorted(found)]
 
@@ -486,7 +486,7 @@ class Lab:
             check=False,
         )
         if done.returncode:
-            raise Failed(f"{' '.join(map(str, words))}: {done.stdout}")
+            raise FailedError(f"{' '.join(map(str, words))}: {done.stdout}")
         return done.stdout
 
     def net(self, *words: str, check: bool = True) -> str:
@@ -495,7 +495,7 @@ class Lab:
             self.client("ip", *words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )
         if check and done.returncode:
-            raise Failed(f"ip {' '.join(words)}: {done.stdout}")
+            raise FailedError(f"ip {' '.join(words)}: {done.stdout}")
         return done.stdout
 
     def path(self, path: str | Path) -> Path:

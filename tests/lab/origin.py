@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.hosts import Failed, Host, within
+from lab.hosts import FailedError, Host, within
 
 if TYPE_CHECKING:
     from lab.site import Site
@@ -80,7 +80,7 @@ def files(site: Site, host: Host) -> dict[str, tuple[str, int]]:
     env = site.env[host.name]
     first, _, prefix = env["ADDRESSES"].split()[0].partition("/")
     if ":" in first:
-        raise Failed("the origin knows IPv4 alone")
+        raise FailedError("the origin knows IPv4 alone")
     number = site.load_balancers.index(host)
     servers = [word.partition("=") for word in env["CONTROL_PLANES"].split()]
     stream = STREAM.format(

@@ -44,7 +44,12 @@ Files = dict[str, tuple[bytes, int]]
 
 def build(name: str, version: str, files: Files, scripts: Mapping[str, str] | None = None) -> Path:
     """A .deb of *files* (destination: bytes, mode) and maintainer *scripts* (``postinst`` ...); the same ones give the same file, made once."""
-    parts = [name, version, *(f"{path} {mode} {data!r}" for path, (data, mode) in sorted(files.items())), *map(str, sorted((scripts or {}).items()))]
+    parts = [
+        name,
+        version,
+        *(f"{path} {mode} {data!r}" for path, (data, mode) in sorted(files.items())),
+        *map(str, sorted((scripts or {}).items())),
+    ]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
     made = base.CACHE / "built" / digest / f"{name}_{version}_all.deb"
     with base.locked("built"), tempfile.TemporaryDirectory() as scratch:
@@ -109,7 +114,12 @@ def images(references: list[str]) -> bytes:
     members: dict[str, bytes] = {f"{layer_id}.tar": layer.getvalue()}
     manifest = []
     for reference in references:
-        config = {"architecture": "amd64", "os": "linux", "config": {"Labels": {"lab": reference}}, "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer_id}"]}}
+        config = {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Labels": {"lab": reference}},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer_id}"]},
+        }
         data = json.dumps(config).encode()
         name = f"{hashlib.sha256(data).hexdigest()}.json"
         members[name] = data
@@ -127,7 +137,9 @@ def images(references: list[str]) -> bytes:
 def sums(folder: Path) -> None:
     """Writes ``SHA256SUMS`` of a payload, as the runbook says."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "SHA256SUMS")
-    (folder / "SHA256SUMS").write_text("".join(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder)}\n" for file in files))
+    (folder / "SHA256SUMS").write_text(
+        "".join(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder)}\n" for file in files)
+    )
 
 
 def fill(folder: Path, env: Mapping[str, str], references: list[str]) -> None:

@@ -14,7 +14,6 @@ import shutil
 import stat
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from generator import compiler, secrets
 from generator.steps import STEPS, Step
 from lab import base, payload
@@ -32,8 +32,19 @@ PASSPHRASE = "canary of fifteen barges"
 PASSWORD = b"k7Rm2wqX"  # of VRRP, where the inventory wants one
 STEP_SECONDS = 400
 # What may differ after a second run: logs, what runs inside the cluster, and what the programs themselves keep.
-RESTLESS = ("var/log/", "var/lib/etcd", "var/lib/containerd/", "var/lib/kubelet/", "var/lib/systemd/", "var/cache/", "var/tmp/", "tmp/", "root/", "run/",
-            "var/lib/lab-rhel/relabelled")
+RESTLESS = (
+    "var/log/",
+    "var/lib/etcd",
+    "var/lib/containerd/",
+    "var/lib/kubelet/",
+    "var/lib/systemd/",
+    "var/cache/",
+    "var/tmp/",
+    "tmp/",
+    "root/",
+    "run/",
+    "var/lib/lab-rhel/relabelled",
+)
 
 
 class Refused(base.LabError):
@@ -141,7 +152,9 @@ class Site:
             host.run("sh", f"{self.folder(host)}/verify.sh")
             host.path("/run/phrase").write_text(PASSPHRASE + "\n")
 
-    def step(self, host: Host, number: int | str, *options: str, check: bool | int = True, timeout: float = STEP_SECONDS) -> subprocess.CompletedProcess[str]:
+    def step(
+        self, host: Host, number: int | str, *options: str, check: bool | int = True, timeout: float = STEP_SECONDS
+    ) -> subprocess.CompletedProcess[str]:
         """Runs one step of *host* as the operator does, ``run.sh NN``."""
         words = ["bash", f"{self.folder(host)}/run.sh", f"{int(number):02}", *options]
         done = host.run(*words, check=check, timeout=timeout, env={"STOWAGE_PASSPHRASE_FILE": "/run/phrase"})
@@ -150,7 +163,14 @@ class Site:
 
     def ops(self, host: Host, script: str, *options: str, check: bool | int = True) -> subprocess.CompletedProcess[str]:
         """Runs a script of ``ops/`` on *host*."""
-        return host.run("bash", f"{self.folder(host)}/ops/{script}.sh", *options, check=check, timeout=STEP_SECONDS, env={"STOWAGE_PASSPHRASE_FILE": "/run/phrase"})
+        return host.run(
+            "bash",
+            f"{self.folder(host)}/ops/{script}.sh",
+            *options,
+            check=check,
+            timeout=STEP_SECONDS,
+            env={"STOWAGE_PASSPHRASE_FILE": "/run/phrase"},
+        )
 
     def of_step(self, step: Step) -> list[Host]:
         """The hosts of a row of ``generator.steps``."""
@@ -268,7 +288,9 @@ class Site:
                 if relative.startswith((*RESTLESS, *without)):
                     continue
                 what = looks(path)
-                if what and what != next(filter(None, (looks(layer / relative) for layer in (*reversed(host.spec.layers), base.root()))), ""):
+                if what and what != next(
+                    filter(None, (looks(layer / relative) for layer in (*reversed(host.spec.layers), base.root()))), ""
+                ):
                     found[relative] = what
         return found
 
@@ -281,7 +303,11 @@ class Site:
             pairs = dict(line.partition("=")[::2] for line in block.splitlines())
             if "Id" in pairs and not pairs["Id"].startswith(("user@", "user-runtime")):
                 states[pairs["Id"]] = f"{states.get(pairs['Id'], '-').split()[0]} {pairs.get('ActiveState', '')}"
-        return {name: words for name, words in states.items() if words != "- inactive" and not (name.startswith("systemd-") and words.startswith("static"))}
+        return {
+            name: words
+            for name, words in states.items()
+            if words != "- inactive" and not (name.startswith("systemd-") and words.startswith("static"))
+        }
 
     def well(self) -> bool:
         """One holder, every API server that is to run ready, and the VIP serves."""
@@ -297,7 +323,9 @@ class Site:
     def answers(self, address: str, port: int) -> bool:
         """Whether ``/readyz`` at *address* gives 200."""
         where = f"[{address}]" if ":" in address else address
-        words = self.lab.client("curl", "-gsk", "--max-time", "2", "-o", "/dev/null", "-w", "%{http_code}", f"https://{where}:{port}/readyz")
+        words = self.lab.client(
+            "curl", "-gsk", "--max-time", "2", "-o", "/dev/null", "-w", "%{http_code}", f"https://{where}:{port}/readyz"
+        )
         return subprocess.run(words, capture_output=True, text=True, check=False).stdout == "200"
 
     def settle(self, seconds: float = 60) -> None:
@@ -349,7 +377,11 @@ def layers(env: Mapping[str, str]) -> tuple[Path, ...]:
 def clients(env: Mapping[str, Mapping[str, str]]) -> list[str]:
     """A free address in each network that a VIP is in (else, of the first host), for the client machine."""
     first = next(iter(env.values()))
-    used = {word.partition("/")[0] for values in env.values() for word in values["ADDRESSES"].split() + values["VIPS"].split() + values["GATEWAY"].split()}
+    used = {
+        word.partition("/")[0]
+        for values in env.values()
+        for word in values["ADDRESSES"].split() + values["VIPS"].split() + values["GATEWAY"].split()
+    }
     found = []
     for address in first["VIPS"].split() or first["ADDRESSES"].split():
         ip = ipaddress.ip_address(address.partition("/")[0])

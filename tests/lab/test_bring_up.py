@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from generator.steps import STEPS
 from lab.hosts import Host, within
 from lab.site import Site
@@ -37,9 +38,11 @@ def state(site: Site) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
 
 
 def same(before: dict[str, Any], after: dict[str, Any]) -> None:
-    for name in before:
-        for kind, old, new in zip(("files", "units"), before[name], after[name], strict=True):
-            assert not (changed := touched(old, new)), f"{kind} of {name}: " + "; ".join(f"{p}: {old.get(p)} -> {new.get(p)}" for p in sorted(changed))
+    for name, was in before.items():
+        for kind, old, new in zip(("files", "units"), was, after[name], strict=True):
+            assert not (changed := touched(old, new)), f"{kind} of {name}: " + "; ".join(
+                f"{p}: {old.get(p)} -> {new.get(p)}" for p in sorted(changed)
+            )
 
 
 @pytest.fixture(scope="session")
@@ -90,13 +93,27 @@ def test_one_host_holds_the_vip(up: Site) -> None:
 def curl(site: Site, name: str, address: str, port: int) -> subprocess.CompletedProcess[str]:
     """``/readyz`` from the client machine, with the certificate verified for *name*."""
     where = f"[{address}]" if ":" in address else address
-    words = ["curl", "-sS", "--max-time", "5", "--cacert", str(site.ca()), "--resolve", f"{name}:{port}:{where}", "-w", "%{http_code}", f"https://{name}:{port}/readyz"]
+    words = [
+        "curl",
+        "-sS",
+        "--max-time",
+        "5",
+        "--cacert",
+        str(site.ca()),
+        "--resolve",
+        f"{name}:{port}:{where}",
+        "-w",
+        "%{http_code}",
+        f"https://{name}:{port}/readyz",
+    ]
     return subprocess.run(site.lab.client(*words), capture_output=True, text=True, check=False)
 
 
 def test_every_api_server_answers_through_every_path(up: Site) -> None:
     """From a seventh machine: each API server by its own address, and the endpoint's name through each load balancer and the VIP."""
-    paths = [("kubernetes", up.env[h.name]["ADDRESSES"].split()[0].partition("/")[0], int(up.common["API_PORT"])) for h in up.control_planes]
+    paths = [
+        ("kubernetes", up.env[h.name]["ADDRESSES"].split()[0].partition("/")[0], int(up.common["API_PORT"])) for h in up.control_planes
+    ]
     if up.vips:
         paths += [(up.name, vip, up.port) for vip in up.vips]
     if up.common["LB_ENGINE"] != "ipvs":
@@ -207,13 +224,19 @@ def test_steps_10_to_40_are_rolled_back_on_hosts_that_never_joined(up: Site, say
                 if number in (20, 40):
                     same({host.name: before[number]}, {host.name: (fresh.snapshot(host, "var/lib/stowage/"), fresh.units(host))})
                 if number == 30:
-                    assert not host.path("/var/lib/lab-docker/images").exists() or not list(host.path("/var/lib/lab-docker/images").iterdir())
+                    assert not host.path("/var/lib/lab-docker/images").exists() or not list(
+                        host.path("/var/lib/lab-docker/images").iterdir()
+                    )
             assert packages(host) == had
 
 
 def packages(host: Host) -> set[str]:
     """What the package manager of *host* has installed."""
-    return set(host.sh("if command -v dpkg-query >/dev/null; then dpkg-query -W -f='${db:Status-Status} ${Package}\\n' | sed -n 's/^installed //p'; else rpm -qa --qf '%{NAME}\\n'; fi").split())
+    return set(
+        host.sh(
+            "if command -v dpkg-query >/dev/null; then dpkg-query -W -f='${db:Status-Status} ${Package}\\n' | sed -n 's/^installed //p'; else rpm -qa --qf '%{NAME}\\n'; fi"
+        ).split()
+    )
 
 
 def test_a_worker_joins_a_day_later(up: Site) -> None:
@@ -268,5 +291,7 @@ def test_every_folder_is_the_one_that_was_carried(up: Site) -> None:
     """Nothing is ever written beside the bundle."""
     for host in up.hosts:
         carried = host.path(up.folder(host))
-        assert {p.relative_to(carried) for p in carried.rglob("*")} == {p.relative_to(up.bundle / "hosts" / host.name) for p in (up.bundle / "hosts" / host.name).rglob("*")}
+        assert {p.relative_to(carried) for p in carried.rglob("*")} == {
+            p.relative_to(up.bundle / "hosts" / host.name) for p in (up.bundle / "hosts" / host.name).rglob("*")
+        }
         assert isinstance(carried, Path)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from lab import drills, faults, origin, report
 from lab.hosts import Host, within
 from lab.site import Site
@@ -14,15 +15,13 @@ from lab.test_bring_up import etcd, touched
 
 # In `make test`: what a second without an answer would show soonest.
 SHORT = {"an API server hung (SIGSTOP)", "nginx killed on the VIP holder", "VIP holder dark", "keepalived killed on the VIP holder"}
-ROWS = [
-    pytest.param(row, id=row.name.replace(" ", "-"), marks=() if row.name in SHORT else pytest.mark.rehearsal) for row in faults.ROWS
-]
+ROWS = [pytest.param(row, id=row.name.replace(" ", "-"), marks=() if row.name in SHORT else pytest.mark.rehearsal) for row in faults.ROWS]
 
 
 @pytest.fixture(scope="session")
 def balanced(up: Site) -> Site:
     """The site, where its API is behind nginx and a VIP with more than one load balancer."""
-    if not up.vips or up.common["LB_ENGINE"] == "ipvs" and not up.load_balancers[0].pids("nginx") or len(up.load_balancers) < 2:
+    if not up.vips or (up.common["LB_ENGINE"] == "ipvs" and not up.load_balancers[0].pids("nginx")) or len(up.load_balancers) < 2:
         pytest.skip("the inventory has no two load balancers with nginx")
     return up
 
@@ -60,7 +59,9 @@ def test_an_upgrade_of_the_bundle_fails_no_request(balanced: Site, rehearsed: re
 
 
 @pytest.mark.rehearsal
-def test_the_same_faults_with_the_configuration_of_the_origin(balanced: Site, rehearsed: report.Rehearsed, say: Callable[[str], None]) -> None:
+def test_the_same_faults_with_the_configuration_of_the_origin(
+    balanced: Site, rehearsed: report.Rehearsed, say: Callable[[str], None]
+) -> None:
     """Measured, not judged: the other column of the table."""
     if balanced.load_balancers != balanced.control_planes:
         pytest.skip("the origin's load balancers are its control planes")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from lab import test_bring_up as bring_up
 from lab.conftest import REPOSITORY, lab_of
 from lab.site import Site

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from generator.steps import STEPS
 from lab.conftest import LAB, lab_of
 from lab.hosts import Host

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+
 from lab.hosts import Host
 from lab.site import Site
 from lab.test_bring_up import same, state
