@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,6 +92,35 @@ def prepared(hosts: Site) -> Site:
 
 
 @pytest.fixture(scope="session")
+def up(prepared: Site) -> Site:
+    """The site after all its steps. In between, what can be seen only then is looked at."""
+    hosts = prepared
+    hosts.walk((40,))
+    if hosts.vips:
+        assert len(hosts.holders()) == 1
+    hosts.walk((50,))
+    handed_over(hosts)
+    hosts.walk((60, 65))
+    for host in hosts.control_planes[1:] + hosts.workers:
+        assert not list(host.path(f"{hosts.var}/handoff").glob("*")), f"{host.name} keeps the archive that it took in"
+        assert not host.path("/etc/kubernetes/stowage-discovery.conf").exists()
+    hosts.walk((70, 80, 90))
+    return hosts
+
+
+def handed_over(site: Site) -> None:
+    """The archive for workers holds no key; the one for control planes cannot be read without the passphrase. One of the former is kept."""
+    if site.workers:
+        archive = site.first.path(f"{site.var}/handoff/worker.handoff")
+        shutil.copy(archive, site.scratch / "old.handoff")
+        text = subprocess.run(["tar", "-xOf", archive], capture_output=True, check=True).stdout
+        assert b"PRIVATE KEY" not in text
+        assert b"certificate-authority-data" in text
+    if len(site.control_planes) > 1:
+        assert site.first.path(f"{site.var}/handoff/control-plane.handoff").read_bytes().startswith(b"Salted__")
+
+
+@pytest.fixture(scope="session")
 def rehearsed(pytestconfig: pytest.Config) -> report.Rehearsed:
     """What the session has measured; its report is the end of a rehearsal."""
     return pytestconfig.stash[REHEARSED]
@@ -115,9 +146,11 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def say(pytestconfig: pytest.Config) -> Callable[[str], None]:
     """One line of progress, at once."""
     reporter = pytestconfig.pluginmanager.get_plugin("terminalreporter")
+    capture = pytestconfig.pluginmanager.get_plugin("capturemanager")
 
     def line(text: str) -> None:
-        if reporter is not None and pytestconfig.getoption("--rehearse"):
-            reporter.write_line(f"    {text}")
+        if pytestconfig.getoption("--rehearse"):
+            with capture.global_and_fixture_disabled():
+                reporter.write_line(f"    {text}")
 
     return line

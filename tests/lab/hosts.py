@@ -65,6 +65,16 @@ if [ ! -e /proc/sys/net/bridge ]; then
 fi
 """
 
+CLEAR = r"""
+mount -t cgroup2 none /sys/fs/cgroup
+cd /sys/fs/cgroup
+for lab in stowage-lab-*; do
+    [ -d "$lab" ] || continue
+    maker=${lab#stowage-lab-}; maker=${maker%%-*}
+    if [ "$lab" = "$1" ] || [ ! -d "/proc/$maker" ]; then find "$lab" -depth -type d -exec rmdir {} +; fi
+done
+"""
+
 MODPROBE = r"""#!/bin/sh
 # The lab's modprobe: the kernel is the machine's, so a module is "loaded" when its directory and its sysctls are there.
 dry='' quiet='' ; while :; do case $1 in -n) dry=1 ;; -q) quiet=1 ;; -*) echo "modprobe stand-in: $1" >&2; exit 1 ;; *) break ;; esac; shift; done
@@ -458,10 +468,14 @@ class Lab:
                 host.process.kill()
                 host.process.wait()
                 host.process = None
-        # Empty cgroups are all that is left; the last process in one may still be on its way out.
-        script = f"mount -t cgroup2 none /sys/fs/cgroup && cd /sys/fs/cgroup && {{ [ ! -d {self.name} ] || find {self.name} -depth -type d -exec rmdir {{}} +; }}"
-        for _ in range(50):
-            done = subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-c", script], capture_output=True, check=False)
+        self._clear()
+
+    def _clear(self) -> None:
+        """Empty cgroups are all that a lab leaves: takes away its own, and those of labs whose maker is gone."""
+        for _ in range(50):  # the last process in one may still be on its way out
+            done = subprocess.run(
+                ["unshare", "--mount", "--propagation", "private", "sh", "-ec", CLEAR, "clear", self.name], capture_output=True, check=False
+            )
             if done.returncode == 0:
                 break
             time.sleep(0.1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab import test_bring_up as bring_up
-from lab.conftest import REPOSITORY, lab_of
+from lab.conftest import REPOSITORY, handed_over, lab_of
 from lab.site import Site
 
 GOLDEN = REPOSITORY / "tests" / "golden"
@@ -36,7 +36,7 @@ def test_bring_up(inventory: Path, say: Callable[[str], None]) -> None:
             say(f"step {number:02}")
             site.walk((number,))
             if number == 50:
-                bring_up.handed_over(site)
+                handed_over(site)
         bring_up.test_every_step_says_what_it_did_and_what_comes_next(site)
         for check in CHECKS:
             say(check.__name__.removeprefix("test_").replace("_", " "))

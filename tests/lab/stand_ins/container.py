@@ -34,6 +34,10 @@ def needs_shim(words: list[str]) -> bool:
     return any(word[2:].partition("=")[0] in {*RENAMED, "feature-gates"} for word in words[1:])
 
 
+# What etcd does by itself from 3.5 on: a member that comes back forces no election on the others.
+ALWAYS = {"ETCD_PRE_VOTE": "true"}
+
+
 def environment(words: list[str]) -> dict[str, str]:
     """ETCD_* of the flags; refuses what etcd 3.4 does not know, as it does itself. Of a flag given twice the last counts."""
     found, flags = {}, known()
@@ -69,7 +73,7 @@ def shim() -> None:
     ctypes.memmove(begin, text, len(text))
     set_name("etcd-shim")
     variables = environment(words)
-    child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", BIN / "etcd"], env=variables | {"PATH": "/usr/bin:/bin"})
+    child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", BIN / "etcd"], env=variables | ALWAYS | {"PATH": "/usr/bin:/bin"})
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     raise SystemExit(child.wait() & 255)
 

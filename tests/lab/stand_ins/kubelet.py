@@ -114,6 +114,7 @@ class Container:
             name = program
         elif words[0] == "etcd":
             program, words = str(BIN / "etcd"), words[1:]
+            environment |= container.ALWAYS
         elif words[0] == "kube-apiserver":
             name = program = str(PYTHON)
             words = ["-E", "-s", "-B", str(STAND_INS / "kube_apiserver.py"), *words[1:]]

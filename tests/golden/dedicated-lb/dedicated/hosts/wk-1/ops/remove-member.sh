@@ -5,8 +5,9 @@
 #
 #   --plan   says what would be done, changes nothing
 #
-# HOST must be down for good, or have been reset: a control plane that still runs leaves with ops/reset.sh, on itself. With three members,
-# remove the dead one before a new one joins: the other way round, two of four would have to answer.
+# HOST must be down for good, have lost its data (then, on it: ops/reset.sh --last) or have been reset: a control plane that is well leaves
+# with ops/reset.sh, on itself. With three members, remove the dead one before a new one joins: the other way round, two of four would have
+# to answer.
 # Exit status: 0 done, 1 failed, 2 usage.
 set -euo pipefail
 STEP=remove-member TITLE="a dead control plane leaves"
@@ -31,13 +32,18 @@ member() {
   etcd_ctl member list | awk -F ', ' -v name="$DEAD" -v peer="https://$address" 'NF > 4 && ($3 == name || $4 == peer) { print $1, $5 }'
 }
 
+# alive HOST:PORT: an etcd answers there and takes part. One that came back without its data answers too, but has no quorum to ask.
+alive() {
+  can_connect "$(tr -d '[]' <<<"${1%:*}")" "${1##*:}" && etcd_ctl "--endpoints=https://$1" endpoint health >/dev/null 2>&1 # beside our own
+}
+
 step_do() {
   local id url
   read -r id url <<<"$(member)"
   if [[ $id ]]; then
     if [[ $url == https://* ]]; then
       url=${url#https://} url=${url%%,*}
-      if can_connect "$(tr -d '[]' <<<"${url%:*}")" "${url##*:}"; then die "the etcd of $DEAD answers at $url: it is not dead" "on $DEAD: bash ops/reset.sh"; fi
+      if alive "$url"; then die "the etcd of $DEAD answers at $url: it is not dead" "on $DEAD: bash ops/reset.sh"; fi
     fi
     act "take $DEAD ($id) out of etcd" etcd_ctl member remove "$id"
   fi
