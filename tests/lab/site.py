@@ -9,6 +9,7 @@ import hashlib
 import ipaddress
 import json
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -259,8 +260,14 @@ class Site:
     def own_network(self) -> None:
         """What the user of `cni: none` brings: here, flannel as the example has it."""
         manifest = (REPOSITORY / "out/example/hosts/master-1/manifests/80-flannel.yaml").read_text()
+        archive = payload.images(sorted(set(re.findall(r"""^ *image: "?([^"\s]+)"?$""", manifest, re.MULTILINE))))
+        for host in self.where(RUNTIME="containerd"):
+            host.path("/root/network.tar").write_bytes(archive)
+            host.run("ctr", "--namespace=k8s.io", "images", "import", "/root/network.tar")
         self.first.path("/root/network.yaml").write_text(manifest)
-        self.first.run("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "apply", "--filename=/root/network.yaml")
+        kubectl = ("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf")
+        self.first.run(*kubectl, "apply", "--filename=/root/network.yaml")
+        within(60, "ready node", lambda: " Ready" in self.first.run(*kubectl, "get", "nodes").stdout, 1)
 
     def hand_off(self, *hosts: Host, source: Host | None = None) -> None:
         """Copies the archives of *source* (the first control plane) to the hosts that need them: all, or *hosts*."""

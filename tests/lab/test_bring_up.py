@@ -162,8 +162,8 @@ def test_rollback_of_70_restores_the_manifest(up: Site) -> None:
     before = up.snapshot(host), up.units(host)
     up.step(host, 70, "--rollback")
     kept = host.path("/etc/kubernetes/manifests/etcd.yaml").read_bytes()
-    assert kept != manifest
-    if len(up.control_planes) > 1:
+    if len(up.control_planes) > 1:  # kubeadm lists a single member as step 70 does
+        assert kept != manifest
         assert b"--initial-cluster-state=existing" in kept
     up.step(host, 70)
     assert host.path("/etc/kubernetes/manifests/etcd.yaml").read_bytes() == manifest
