@@ -3,7 +3,7 @@
 # usage: setup.sh [PACKAGE...]   (default: all that `make test` wants)
 set -eu
 
-packages=${*:-nginx libnginx-mod-stream keepalived etcd-server etcd-client shellcheck iproute2 curl openssl dash containerd iputils-arping debootstrap systemd-container dosfstools fusefat}
+packages=${*:-nginx libnginx-mod-stream keepalived etcd-server etcd-client shellcheck iproute2 curl openssl dash containerd iputils-arping debootstrap debian-archive-keyring systemd-container dosfstools fusefat}
 
 missing=
 for package in $packages; do
