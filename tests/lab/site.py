@@ -58,9 +58,9 @@ def read(folder: Path) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def compile_inventory(inventory: Path, out: Path, change: Callable[[str], str] = lambda text: text) -> Path:
-    """Compiles *inventory*, its text put through *change*, below *out*, with made-up secrets; the bundle's folder.  Raises :class:`Refused`."""
-    checked = compiler.check(inventory.name, change(inventory.read_text()).encode())
+def compile_inventory(inventory: Path, out: Path) -> Path:
+    """Compiles *inventory* below *out*, with made-up secrets; the bundle's folder.  Raises :class:`Refused`."""
+    checked = compiler.check(inventory.name, inventory.read_bytes())
     if checked.refused() or checked.cluster is None:
         raise Refused("\n".join(f"{d.code}: {d.message}" for d in checked.diagnostics) + f"\n   help: stowage check {inventory}")
     known = dict.fromkeys(secrets.names(checked.cluster), PASSWORD)
@@ -199,14 +199,13 @@ class Site:
                 self.own_network()
 
     def changed(self, change: Callable[[dict[str, Any]], None]) -> Path:
-        """The bundle of the inventory as *change* leaves it, with payloads."""
-
-        def text(old: str) -> str:
-            data = yaml.safe_load(old)
-            change(data)
-            return yaml.safe_dump(data, sort_keys=False)
-
-        return filled(compile_inventory(self.inventory, Path(tempfile.mkdtemp(dir=self.scratch)), text))
+        """The bundle of the inventory as *change* leaves it, with payloads; later changes build on this one."""
+        data = yaml.safe_load(self.inventory.read_text())
+        change(data)
+        folder = Path(tempfile.mkdtemp(dir=self.scratch))
+        self.inventory = folder / "inventory.yaml"
+        self.inventory.write_text(yaml.safe_dump(data, sort_keys=False))
+        return filled(compile_inventory(self.inventory, folder / "out"))
 
     def upgrade(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Carries the changed bundle to the load balancers, one after the other, each through step 40."""
