@@ -233,7 +233,8 @@ class Site:
         self.bundle = self.changed(move)
         for host in self.hosts:
             self.env[host.name] = read(self.bundle / "hosts" / host.name)
-            self.carry(host)
+            if not host.binds:  # its folder is on a stick, which stays as it is
+                self.carry(host)
 
     def save(self, name: str, *hosts: Host) -> None:
         """Keeps the disks of *hosts* (all) under *name*: power off, copy, power on."""
