@@ -28,7 +28,7 @@ NEEDED = ("debootstrap", "systemd-nspawn", "nsenter", "unshare", "setpriv", "ip"
 # Runs in the fresh root: python3 leaves the PATH, etcd goes to where "its image" is, nothing waits at boot for what a container lacks.
 FINISH = r"""
 set -e
-mkdir -p /opt/lab/bin /opt/lab/debs
+mkdir -p /opt/lab/bin
 for python in /usr/bin/python3 /usr/bin/python3.[0-9]*; do mv "$python" /opt/lab/bin/; done
 rm -f /usr/bin/py3compile /usr/bin/py3clean /usr/bin/py3versions
 cd /tmp

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.faults import APISERVER, LIVE, STOWAGE, address, api_down, api_up, scene, settle
+from lab.faults import APISERVER, LIVE, STOWAGE, api_down, api_up, scene, settle
 from lab.hosts import Host, within
 from lab.load import LATE, Holders, Load, Served
 
@@ -134,7 +134,7 @@ def streams(site: Site, number: int = 12) -> Drill:
                     Stream(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd="/"), log)
                 )
         within(10, "line of each stream", lambda: all(stream.server for stream in opened), 0.2)
-        theirs = [stream for stream in opened if stream.server == address(site, at.api)]
+        theirs = [stream for stream in opened if stream.server == site.address(at.api)]
         ours = [stream for stream in opened if stream not in theirs]
         api_down(at.api)
         within(15, "reload without the stopped server", lambda: " down;" in at.holder.path(LIVE).read_text(), 0.2)
@@ -192,7 +192,7 @@ def flapping(site: Site, seconds: float = 120) -> Drill:
 def block(site: Site, one: Host, other: Host) -> None:
     """No VRRP (IP protocol 112) between two hosts, both ways, by a filter on the ports of the bridge; all else passes."""
     for here, there in ((one, other), (other, one)):
-        source = sum(int(part) << shift for part, shift in zip(address(site, there).split("."), (24, 16, 8, 0), strict=True))
+        source = sum(int(part) << shift for part, shift in zip(site.address(there).split("."), (24, 16, 8, 0), strict=True))
         # Ethernet type IPv4, protocol 112, that source: 2 is drop; anything else passes.
         code = f"8,40 0 0 12,21 0 5 2048,48 0 0 23,21 0 3 112,32 0 0 26,21 0 1 {source},6 0 0 2,6 0 0 4294967295"
         for words in (

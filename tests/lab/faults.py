@@ -230,10 +230,6 @@ ROWS = (
 # --- one fault, from well to well ---------------------------------------------------------------------------------------------------------
 
 
-def address(site: Site, host: Host) -> str:
-    return site.env[host.name]["ADDRESSES"].split()[0].partition("/")[0]
-
-
 def well(site: Site) -> bool:
     """One holder, every API server ready, nginx and keepalived active on every load balancer, and the VIP serves."""
     if not site.well():

@@ -271,21 +271,8 @@ class Host:
 
     def command(self, *words: str | Path) -> list[str]:
         """The command line that runs *words* on this host, for ``subprocess``."""
-        return [
-            "nsenter",
-            "--target",
-            str(self.leader),
-            "--mount",
-            "--uts",
-            "--ipc",
-            "--net",
-            "--pid",
-            "--cgroup",
-            "--root",
-            "--wd",
-            "--",
-            *map(str, words),
-        ]
+        enter = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd", "--"]
+        return ["nsenter", "--target", str(self.leader), *enter, *map(str, words)]
 
     def run(
         self,

@@ -101,15 +101,14 @@ def lay(site: Site) -> None:
     """Puts it on every load balancer, which carries none of ours any more (``run.sh 40 --rollback``), and waits for one holder."""
     for host in site.load_balancers:
         host.run("systemctl", "stop", *UNITS, check=False)
+        kept = host.path(KEPT)
+        if not kept.exists():
+            kept.write_bytes(host.path(NGINX).read_bytes())
+        stock = kept.read_text() + "\n"
         for path, (text, mode) in files(site, host).items():
             file = host.path(path)
-            if path == NGINX:
-                kept = host.path(KEPT)
-                if not kept.exists():
-                    kept.write_bytes(file.read_bytes())
-                text = kept.read_text() + "\n" + text  # noqa: PLW2901
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
+            file.write_text(stock + text if path == NGINX else text)
             file.chmod(mode)
         # As he does; that nothing starts keepalived in his text, but the next boot, is left out.
         host.run("systemctl", "daemon-reload")

@@ -125,6 +125,15 @@ class Site:
         return self.common["VIPS"].split()
 
     @property
+    def engine(self) -> str:
+        """``nginx`` or ``ipvs``; empty where nothing balances."""
+        return self.env[self.load_balancers[0].name]["LB_ENGINE"] if self.load_balancers else ""
+
+    def address(self, host: Host) -> str:
+        """The node address of *host*."""
+        return self.env[host.name]["ADDRESSES"].split()[0].partition("/")[0]
+
+    @property
     def var(self) -> str:
         """Where the scripts keep their state."""
         return f"/var/lib/stowage/{self.common['CLUSTER']}"
@@ -325,7 +334,7 @@ class Site:
 
     def ready(self, host: Host) -> bool:
         """Whether the API server of *host* answers ``/readyz`` with 200, asked from the client machine."""
-        return self.answers(self.env[host.name]["ADDRESSES"].split()[0].partition("/")[0], int(self.common["API_PORT"]))
+        return self.answers(self.address(host), int(self.common["API_PORT"]))
 
     def answers(self, address: str, port: int) -> bool:
         """Whether ``/readyz`` at *address* gives 200."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,13 +81,11 @@ def curl(site: Site, name: str, address: str, port: int) -> subprocess.Completed
 
 def test_every_api_server_answers_through_every_path(up: Site) -> None:
     """From a seventh machine: each API server by its own address, and the endpoint's name through each load balancer and the VIP."""
-    paths = [
-        ("kubernetes", up.env[h.name]["ADDRESSES"].split()[0].partition("/")[0], int(up.common["API_PORT"])) for h in up.control_planes
-    ]
+    paths = [("kubernetes", up.address(host), int(up.common["API_PORT"])) for host in up.control_planes]
     if up.vips:
         paths += [(up.name, vip, up.port) for vip in up.vips]
-    if up.common["LB_ENGINE"] != "ipvs":
-        paths += [(up.name, up.env[h.name]["ADDRESSES"].split()[0].partition("/")[0], up.port) for h in up.load_balancers if up.vips]
+    if up.engine == "nginx":
+        paths += [(up.name, up.address(host), up.port) for host in up.load_balancers]
     for name, address, port in paths:
         done = curl(up, name, address, port)
         assert done.stdout.endswith("200"), f"{name} at {address}:{port}: {done.stdout} {done.stderr}"
@@ -274,7 +271,5 @@ def test_every_folder_is_the_one_that_was_carried(up: Site) -> None:
     """Nothing is ever written beside the bundle."""
     for host in up.hosts:
         carried = host.path(up.folder(host))
-        assert {p.relative_to(carried) for p in carried.rglob("*")} == {
-            p.relative_to(up.bundle / "hosts" / host.name) for p in (up.bundle / "hosts" / host.name).rglob("*")
-        }
-        assert isinstance(carried, Path)
+        built = up.bundle / "hosts" / host.name
+        assert {path.relative_to(carried) for path in carried.rglob("*")} == {path.relative_to(built) for path in built.rglob("*")}

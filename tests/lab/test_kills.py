@@ -13,7 +13,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -44,43 +43,31 @@ def alike(snapshot: dict[str, str]) -> dict[str, str]:
     }
 
 
-def killed(site: Site, host: Host, number: int, after: float) -> bool:
-    """Starts step *number*, kills all of it *after* so many seconds; whether it was still running."""
-    words = host.command("env", "STOWAGE_PASSPHRASE_FILE=/run/phrase", "bash", f"{site.folder(host)}/run.sh", f"{number:02}")
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
-    process = subprocess.Popen(
-        words,
-        env=environment,
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        process.wait(after)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(20)
-        return True
-    return False
+def killed(process: subprocess.Popen[bytes], _: Site, __: Host) -> None:
+    """SIGKILL to the process group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
-def cut(site: Site, host: Host, number: int, after: float) -> bool:
-    """As :func:`killed`, by a power cut; the host is up again afterwards."""
-    process = subprocess.Popen(
-        host.command("env", "STOWAGE_PASSPHRASE_FILE=/run/phrase", "bash", f"{site.folder(host)}/run.sh", f"{number:02}"),
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    running = False
-    try:
-        process.wait(after)
-    except subprocess.TimeoutExpired:
-        running = True
+def cut(_: subprocess.Popen[bytes], site: Site, host: Host) -> None:
+    """The power fails, and comes back."""
     host.power_off()
-    process.wait(20)
     site.boot(host)
+
+
+def interrupted(site: Site, host: Host, number: int, after: float, end: Callable[[subprocess.Popen[bytes], Site, Host], None]) -> bool:
+    """Starts step *number* and does *end* to it *after* so many seconds; whether it was still running."""
+    words = host.command("env", "STOWAGE_PASSPHRASE_FILE=/run/phrase", "bash", f"{site.folder(host)}/run.sh", f"{number:02}")
+    process = subprocess.Popen(
+        words, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}, cwd="/", start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(after)
+    running = process.poll() is None
+    if running or end is cut:
+        end(process, site, host)
+    process.wait(20)
     return running
 
 
@@ -93,24 +80,20 @@ def subject(site: Site, number: int) -> Host:
 
 @pytest.mark.rehearsal
 @pytest.mark.parametrize("number", [step.number for step in STEPS if step.number not in (0, 90)])
-def test_killed_and_run_again(victim: Site, number: int, say: Callable[[str], None], tmp_path: Path) -> None:
+def test_killed_and_run_again(victim: Site, number: int, say: Callable[[str], None]) -> None:
     site, host = victim, subject(victim, number)
     earlier = {step for _, step in site.said}
     site.walk([step.number for step in STEPS if step.number < number and f"{step.number:02}" not in earlier])
     whole = number >= 50  # the step changes the cluster, whose state is on several disks
     disks = site.control_planes + site.workers if whole else [host]
     others = [other for step in STEPS if step.number == number for other in site.of_step(step) if other is not host]
-    before = (
-        [other for other in others if other in site.control_planes and site.control_planes.index(other) < site.control_planes.index(host)]
-        if number in (60, 70)
-        else []
-    )
+    before = site.control_planes[: site.control_planes.index(host)] if number == 70 else []
     for other in before:
         site.step(other, number)
     if number in (60, 65):
         site.hand_off(*others, host)
     site.save("kept", *disks)
-    if whole and site.first.path("/etc/kubernetes/admin.conf").exists():
+    if whole:
         site.settle()
     start = time.monotonic()
     site.step(host, number)
@@ -118,16 +101,16 @@ def test_killed_and_run_again(victim: Site, number: int, say: Callable[[str], No
     wanted, units = alike(site.snapshot(host)), site.units(host)
     for point in range(POINTS + 1):
         site.restore("kept", *disks)
-        if whole and site.first.path("/etc/kubernetes/admin.conf").exists():
+        if whole:
             site.settle()
         after = took * (point + 0.6) / (POINTS + 1)
         kill = cut if point == POINTS else killed
-        running = kill(site, host, number, after)
+        running = interrupted(site, host, number, after, kill)
         say(
             f"{number}: {'power cut' if kill is cut else 'killed'} after {after:.1f} of {took:.1f} s{'' if running else ' (it was through)'}"
         )
-        if kill is cut and whole:
-            site.settle() if site.first.path("/etc/kubernetes/admin.conf").exists() and number > 50 else None
+        if kill is cut and number > 50:
+            site.settle()
         site.step(host, number)
         changed = touched(wanted, alike(site.snapshot(host)))
         assert not changed, f"step {number} killed after {after:.1f} s: {sorted(changed)}"

@@ -77,7 +77,7 @@ def load(words: list[str]) -> None:
     """An archive of ``docker save`` on standard input (or of -i): all its RepoTags."""
     source = None
     if len(words) == 2 and words[0] in {"-i", "--input"}:
-        source = Path(words[1]).open("rb")  # noqa: SIM115
+        source = Path(words[1]).open("rb")  # noqa: SIM115 - or standard input; the process ends with it
     elif words and words != ["-q"]:
         unknown("load", *words)
     elif sys.stdin.isatty():
