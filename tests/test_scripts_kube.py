@@ -92,6 +92,7 @@ case $1 in
     phase upload; touch "$CLOUD/nodes/$HOST"; echo "Your Kubernetes control-plane has initialized successfully!" ;;
   join)
     config "${@:2}"
+    ((0$(cat "$CLOUD/nodes/$HOST" 2>/dev/null) == 0)) || refuse "a Node with name \"$HOST\" and status \"Ready\" already exists in the cluster"
     if grep -q '^controlPlane:' "$CONFIG"; then
       for name in ca.crt ca.key sa.key sa.pub front-proxy-ca.crt front-proxy-ca.key etcd/ca.crt etcd/ca.key; do [[ -f $K/pki/$name ]] || refuse "failure loading certificate: $name"; done
       cmp -s $K/pki/ca.key "$CLOUD/pki/ca.key" || refuse "wrong CA"
@@ -141,6 +142,9 @@ if token=$(sed -n 's/^ *token: //p' "$conf"); [[ $token && ! -e $CLOUD/tokens/$t
 name() { printf '%s' "$1" | sha256sum | cut -c 1-16; }
 case "${words[*]}" in
   "get nodes") if [[ $* == *jsonpath* ]]; then for node in "$CLOUD"/nodes/*; do echo "${node##*/} v1.29.3 $(cat "$CLOUD/ready" 2>/dev/null || echo False)"; done; else ls "$CLOUD/nodes" | sed 's,^,node/,'; fi ;;
+  "get node "*)
+    left=$(cat "$CLOUD/nodes/${words[2]}" 2>/dev/null) || exit 0
+    if ((0$left > 0)); then printf True; echo $((left - 1)) >"$CLOUD/nodes/${words[2]}"; fi ;;
   "get daemonsets "*) cat "$CLOUD/daemonsets" 2>/dev/null || : ;;
   "get secret "*) id=${words[2]#bootstrap-token-}; compgen -G "$CLOUD/tokens/$id.*" >/dev/null ;;
   "delete node "*) rm "$CLOUD/nodes/${words[2]}" ;;
@@ -674,6 +678,16 @@ def test_worker_killed(up: Kube, phase: str) -> None:
     assert "node-1" in up.cloud.nodes()
     assert not node.handoff("worker").exists()
     assert "nothing to change" in ok(node.do("65-join.sh"))
+
+
+@pytest.mark.parametrize(("step", "name", "number", "archive"), [("60", "master-2", 126, "control-plane"), ("65", "node-1", 28, "worker")])
+def test_a_join_waits_until_the_former_node_counts_as_gone(up: Kube, step: str, name: str, number: int, archive: str) -> None:
+    """kubeadm refuses the name of a node that is Ready, and one that was reset is so until its heartbeats are missed."""
+    (up.cloud.root / "nodes" / name).write_text("3\n")  # the fake kubectl says "Ready" as often as this, then no more
+    host = up.cloud.host(name, number)
+    host.take(up, archive)
+    assert "waiting for the cluster to see that the former node" in ok(host.do(f"{step}-join.sh"))
+    assert name in up.cloud.nodes()
 
 
 def test_a_worker_of_another_cluster_is_left_alone(up: Kube) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -118,6 +119,8 @@ def test_a_wiped_member_is_refused_and_nothing_is_lost(up: Site, say: Callable[[
         assert etcd(others[0], f"get --print-value-only lab/{host.name}").strip() == "kept"
         say(f"{host.name}: refused; back by remove-member, reset, handoff and a join")
         up.ops(others[0], "remove-member", host.name)
+        host.run("systemctl", "restart", "kubelet")  # it may register its node anew, as after a reboot: kubeadm refuses a name that is Ready
+        time.sleep(3)
         up.ops(host, "reset", "--yes", host.name, "--last")
         if host is up.first:
             said = up.step(host, 50, check=1).stdout

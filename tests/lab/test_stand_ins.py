@@ -329,6 +329,11 @@ def joins(first: Room, second: Room, worker: Room, token: str) -> None:
     assert "couldn't load the certificate file" in second.run(*join, status=1)
     for name in ("ca.crt", "ca.key", "sa.key", "sa.pub", "front-proxy-ca.crt", "front-proxy-ca.key", "etcd/ca.crt", "etcd/ca.key"):
         second.write(f"{PKI}/{name}", first.read(f"{PKI}/{name}"))
+    of_token = ("kubectl", "--kubeconfig=/etc/kubernetes/discovery.conf", "get")
+    ready = '--output=jsonpath={.status.conditions[?(@.type=="Ready")].status}'
+    assert second.run(*of_token, "node", "master-1", ready) == "False"
+    assert second.run(*of_token, "node", "master-2", "--ignore-not-found", ready) == ""
+    assert "Forbidden" in second.run(*of_token, "nodes", status=1)
     assert "a new control plane instance was created" in second.run(*join)
     manifest = second.read("/etc/kubernetes/manifests/etcd.yaml")
     listed = manifest.partition("--initial-cluster=")[2].partition("\n")[0]

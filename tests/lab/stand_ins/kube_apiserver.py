@@ -305,7 +305,8 @@ class Server:
                 or path.startswith("/lab/objects/Pod/")
             )
         return "system:bootstrappers" in groups and (
-            path == "/lab/csr" or (method == "GET" and path.startswith(("/lab/objects/ConfigMap", "/lab/objects/Node")))
+            path == "/lab/csr"
+            or (method == "GET" and (path == "/lab/kinds" or path.startswith(("/lab/objects/ConfigMap/", "/lab/objects/Node/"))))
         )
 
     def run(self, *call: Any) -> asyncio.Future[Any]:

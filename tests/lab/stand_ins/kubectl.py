@@ -197,7 +197,14 @@ def select(call: Call, client: Client, words: list[str]) -> tuple[list[dict[str,
     names = [one] if one else words[1:]
     kind, printed, namespaced = Kinds(client).named(word)
     if names:
-        return [client.get(kind, name, call.namespace if namespaced else "-") for name in names], printed
+        found = []
+        for name in names:
+            try:
+                found.append(client.get(kind, name, call.namespace if namespaced else "-"))
+            except Refused as refused:
+                if refused.status != 404 or "ignore-not-found" not in call.flags:
+                    raise
+        return found, printed
     found = client.list(kind)
     if namespaced and "all-namespaces" not in call.flags:
         found = [item for item in found if item["metadata"].get("namespace") == call.namespace]
@@ -213,6 +220,8 @@ def select(call: Call, client: Client, words: list[str]) -> tuple[list[dict[str,
 def show(call: Call, found: list[dict[str, Any]], printed: str) -> None:
     output = call.flags.get("output", "")
     many = len(call.words) == 1 and "/" not in call.words[0]
+    if not found and "ignore-not-found" in call.flags:
+        return
     if output == "name":
         for item in found:
             say(f"{printed}/{item['metadata']['name']}")

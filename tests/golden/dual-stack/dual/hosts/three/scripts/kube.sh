@@ -295,6 +295,19 @@ handoff_usable() {
   wait_for_peer "the API server at $SERVER (${said##*$'\n'})" "see that step 50 is done on $(first_control_plane) and that $SERVER is reachable from here"
 }
 
+# no_ready_node: kubeadm refuses to join under the name of a node that is Ready, and a host that was just reset is Ready to the cluster until
+# its heartbeats have been missed for 40 to 50 s. Whoever has a join token may get nodes.
+no_ready_node() {
+  if [[ $PLAN ]] || ! command -v kubectl >/dev/null; then return; fi
+  bounded 90 "the cluster to see that the former node $HOST is gone" node_not_ready ||
+    die "the cluster has a node $HOST, and it is Ready" \
+      "if another host has taken that name, rename it; else on $(first_control_plane): kubectl delete node $HOST; then run this again"
+}
+node_not_ready() {
+  [[ $(kubectl "--kubeconfig=$DISCOVERY" --request-timeout=10s get node "$HOST" --ignore-not-found \
+    '--output=jsonpath={.status.conditions[?(@.type=="Ready")].status}' 2>/dev/null) != True ]]
+}
+
 # lay_whole SOURCE PATH MODE: root's, atomic, on disk. No backup: these are keys.
 lay_whole() {
   local tmp

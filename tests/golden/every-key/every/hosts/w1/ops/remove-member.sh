@@ -37,8 +37,11 @@ alive() {
   can_connect "$(tr -d '[]' <<<"${1%:*}")" "${1##*:}" && etcd_ctl "--endpoints=https://$1" endpoint health >/dev/null 2>&1 # beside our own
 }
 
+# own WORDS...: kubectl by this host's API server; behind the VIP may be that of DEAD, which has lost its etcd.
+own() { kube "--server=https://$(host_port "$(node_address)" "$API_PORT")" "$@"; }
+
 step_do() {
-  local id url
+  local id url nodes
   read -r id url <<<"$(member)"
   if [[ $id ]]; then
     if [[ $url == https://* ]]; then
@@ -47,7 +50,8 @@ step_do() {
     fi
     act "take $DEAD ($id) out of etcd" etcd_ctl member remove "$id"
   fi
-  if [[ $(kube get nodes --output=name) =~ (^|$'\n')node/"$DEAD"($'\n'|$) ]]; then act "delete node $DEAD" kube delete node "$DEAD"; fi
+  nodes=$(own get nodes --output=name) || die "the API server of this host does not say which nodes there are" "see that it is ready, then run this again"
+  if [[ $'\n'$nodes$'\n' == *$'\n'"node/$DEAD"$'\n'* ]]; then act "delete node $DEAD" own delete node "$DEAD"; fi
   finish "$DEAD is no member of $CLUSTER any more" "reset and join it again (ops/handoff.sh, step 60), or take it out of the inventory"
 }
 

@@ -42,6 +42,7 @@ join() {
   reload_changed
   handoff_take stowage-discovery.conf
   if marked 65-started; then act "reset a kubeadm join that did not finish" reset_worker; fi
+  no_ready_node
   act "kubeadm join --config $BUNDLE/kubeadm/join.yaml" kubeadm_run join "$BUNDLE/kubeadm/join.yaml"
 }
 

@@ -45,6 +45,7 @@ join() {
   reload_changed
   handoff_take "${SHARED_PKI[@]}" stowage-discovery.conf
   if marked 60-started; then act "reset a kubeadm join that did not finish" reset_member; fi
+  no_ready_node
   act "install the shared CA files, then kubeadm join --config $BUNDLE/kubeadm/join.yaml" install_and_join
 }
 
