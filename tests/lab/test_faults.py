@@ -119,7 +119,8 @@ def test_a_wiped_member_is_refused_and_nothing_is_lost(up: Site, say: Callable[[
         assert etcd(others[0], f"get --print-value-only lab/{host.name}").strip() == "kept"
         say(f"{host.name}: refused; back by remove-member, reset, handoff and a join")
         up.ops(others[0], "remove-member", host.name)
-        host.run("systemctl", "restart", "kubelet")  # it may register its node anew, as after a reboot: kubeadm refuses a name that is Ready
+        # It may register its node anew, as after a reboot: kubeadm refuses a name that is Ready.
+        host.run("systemctl", "restart", "kubelet")
         time.sleep(3)
         up.ops(host, "reset", "--yes", host.name, "--last")
         if host is up.first:
