@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from generator import __version__, artifacts, bundle, lint, secrets, source, validate
+from generator import __version__, adopt, artifacts, bundle, lint, secrets, source, validate
 from generator.artifacts import lock
 from generator.diagnostics import Diagnostic, has_errors
 from generator.model import build
 from generator.steps import STEPS
 
 if TYPE_CHECKING:
+    from generator.handwritten import Files
     from generator.model import Cluster
 
 
@@ -45,6 +46,30 @@ def check(name: str, raw: bytes) -> Checked:
         cluster = build(validate.complete(read.data))
         found += lint.run(cluster)
     return Checked(read, tuple(sorted(found, key=lambda d: _place(read, d))), cluster)
+
+
+@dataclass(frozen=True)
+class Linted:
+    """One hand-written file and what was found in it."""
+
+    source: source.Source
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def lint_files(files: Files) -> list[Linted]:
+    """
+    Every finding of hand-written *files*, a file each, in the order of its text.
+
+    What the rules over files say, and what all other stages say of the inventory that the files amount to, where it is about a value that
+    stands in them.
+    """
+    found = [(file.source, problem) for file in files.files for problem in file.problems]
+    found += lint.run_files(files)
+    found += adopt.findings(files)
+    by_name: dict[str, set[Diagnostic]] = {file.source.name: set() for file in files.files}
+    for read, diagnostic in found:
+        by_name[read.name].add(diagnostic)
+    return [Linted(file.source, tuple(sorted(by_name[file.source.name], key=lambda d: _place(file.source, d)))) for file in files.files]
 
 
 def _place(read: source.Source, diagnostic: Diagnostic) -> tuple[int, int, str, str]:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from generator.source import Source
 
 Path = tuple[str | int, ...]
 Severity = Literal["error", "warning", "info"]
@@ -26,12 +29,21 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Spot:
+    """A place in a file that is not an inventory."""
+
+    source: Source
+    at: Position
+
+
+@dataclass(frozen=True, slots=True)
 class Related:
-    """A second place that belongs to a finding, such as the first of two equal names."""
+    """A second place that belongs to a finding, such as the first of two equal names: a path, or a *spot* in any file."""
 
     path: Path
     label: str
     on_key: bool = False
+    spot: Spot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +52,7 @@ class Diagnostic:
     One finding.
 
     *message* is one clause that stands alone, *remedy* says what to do.  *path* names the value it is about (with *on_key*, the key);
-    *position* is set only where there is no path to name: text that could not be read.
+    *position* is set only where there is no path to name: text that could not be read, or a hand-written file.
     """
 
     code: str

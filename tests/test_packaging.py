@@ -133,7 +133,7 @@ def test_the_sdist_builds_by_itself(built):
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"pyproject.toml", "README.md", "LICENSE", "generator/cli.py", "schema/inventory.v1.schema.json"} <= names
+    assert {"pyproject.toml", "README.md", "LICENSE", "generator/cli/__init__.py", "schema/inventory.v1.schema.json"} <= names
     assert not {name for name in names if "__pycache__" in name or name.startswith(("out/", ".venv", ".git/"))}
 
 

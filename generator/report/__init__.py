@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from generator.diagnostics import Diagnostic, Related, Spot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from generator.compiler import Checked
+    from generator.source import Source
 
 FORMATS = tuple(sorted(entry.name for entry in iter_modules(__path__)))
 
 
-def render(name: str, checked: Sequence[Checked], *, color: bool) -> str:
+class Read(Protocol):
+    """A file and what was found in it: an inventory that was checked, or a hand-written file."""
+
+    @property
+    def source(self) -> Source:
+        """The file's text."""
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """In the order of the text."""
+
+
+def spot(source: Source, finding: Diagnostic) -> Spot:
+    """Where *finding*, which is about *source*, stands."""
+    return Spot(source, finding.position or source.position(finding.path, on_key=finding.on_key))
+
+
+def related(source: Source, place: Related) -> Spot:
+    """Where the second place of a finding about *source* stands: there, or in another file."""
+    return place.spot or Spot(source, source.position(place.path, on_key=place.on_key))
+
+
+def render(name: str, checked: Sequence[Read], *, color: bool) -> str:
     """All findings of *checked* in the format *name*, one of :data:`FORMATS`; only ``text`` knows colours."""
     text: str = import_module(f"{__name__}.{name}").render(checked, color=color)
     return text

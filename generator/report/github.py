@@ -6,25 +6,22 @@ Source: docs.github.com, *Workflow commands for GitHub Actions*; the escapes are
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from generator.diagnostics import Diagnostic
-
-if TYPE_CHECKING:
-    from generator.compiler import Checked
-    from generator.source import Source
+from generator.report import Read, spot
+from generator.source import Source
 
 _COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
 
 
-def render(checked: Sequence[Checked], *, color: bool) -> str:
+def render(checked: Sequence[Read], *, color: bool) -> str:
     """One command a finding; nothing where there are none."""
     del color
     return "".join(_command(one.source, finding) for one in checked for finding in one.diagnostics)
 
 
 def _command(source: Source, finding: Diagnostic) -> str:
-    at = finding.position or source.position(finding.path, on_key=finding.on_key)
+    at = spot(source, finding).at
     place = {"file": source.name, "line": at.line, "col": at.column, "endColumn": at.column + at.length, "title": finding.code}
     properties = ",".join(f"{name}={_property(str(value))}" for name, value in place.items())
     remedy = f"\nhelp: {finding.remedy}" if finding.remedy else ""

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from generator.diagnostics import SEVERITIES, Diagnostic, Position, dotted
-
-if TYPE_CHECKING:
-    from generator.compiler import Checked
-    from generator.source import Source
+from generator.diagnostics import SEVERITIES, Diagnostic, Spot, dotted
+from generator.report import Read, related, spot
+from generator.source import Source
 
 
-def render(checked: Sequence[Checked], *, color: bool) -> str:
+def render(checked: Sequence[Read], *, color: bool) -> str:
     """``{"version", "files", "findings", "summary"}`` in ASCII; positions count from 1, in code points."""
     del color
     findings = [_entry(one.source, finding) for one in checked for finding in one.diagnostics]
@@ -30,20 +28,17 @@ def render(checked: Sequence[Checked], *, color: bool) -> str:
 
 
 def _entry(source: Source, finding: Diagnostic) -> dict[str, Any]:
-    at = finding.position or source.position(finding.path, on_key=finding.on_key)
     return {
         "code": finding.code,
         "severity": finding.severity,
         "message": finding.message,
         "remedy": finding.remedy,
         "path": dotted(finding.path),
-        **_place(source, at),
-        "related": [
-            {"message": related.label, "path": dotted(related.path), **_place(source, source.position(related.path, on_key=related.on_key))}
-            for related in finding.related
-        ],
+        **_place(spot(source, finding)),
+        "related": [{"message": place.label, "path": dotted(place.path), **_place(related(source, place))} for place in finding.related],
     }
 
 
-def _place(source: Source, at: Position) -> dict[str, Any]:
-    return {"file": source.name, "line": at.line, "column": at.column, "endColumn": at.column + at.length}
+def _place(spot: Spot) -> dict[str, Any]:
+    at = spot.at
+    return {"file": spot.source.name, "line": at.line, "column": at.column, "endColumn": at.column + at.length}

@@ -8,20 +8,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from generator import __version__, lint
-from generator.diagnostics import Diagnostic, Position
-
-if TYPE_CHECKING:
-    from generator.compiler import Checked
-    from generator.source import Source
+from generator.diagnostics import Diagnostic, Spot
+from generator.report import Read, related, spot
+from generator.source import Source
 
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
 
 
-def render(checked: Sequence[Checked], *, color: bool) -> str:
+def render(checked: Sequence[Read], *, color: bool) -> str:
     """One run with all findings, and the essays of the rules that made them."""
     del color
     results = [_result(one.source, finding) for one in checked for finding in one.diagnostics]
@@ -42,23 +40,19 @@ def _rule(rule: lint.Rule) -> dict[str, Any]:
 
 
 def _result(source: Source, finding: Diagnostic) -> dict[str, Any]:
-    at = finding.position or source.position(finding.path, on_key=finding.on_key)
     result: dict[str, Any] = {
         "ruleId": finding.code,
         "level": _LEVELS[finding.severity],
         "message": {"text": f"{finding.message}; {finding.remedy}" if finding.remedy else finding.message},
-        "locations": [_location(source, at)],
+        "locations": [_location(spot(source, finding))],
     }
     if finding.related:
-        result["relatedLocations"] = [
-            _location(source, source.position(related.path, on_key=related.on_key)) | {"message": {"text": related.label}}
-            for related in finding.related
-        ]
+        result["relatedLocations"] = [_location(related(source, place)) | {"message": {"text": place.label}} for place in finding.related]
     return result
 
 
-def _location(source: Source, at: Position) -> dict[str, Any]:
-    path = PurePath(source.name)
+def _location(spot: Spot) -> dict[str, Any]:
+    path, at = PurePath(spot.source.name), spot.at
     uri = path.as_uri() if path.is_absolute() else quote(path.as_posix(), errors="surrogateescape")
     region = {"startLine": at.line, "startColumn": at.column, "endColumn": at.column + at.length}
     return {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": region}}

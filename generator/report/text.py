@@ -5,14 +5,10 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
-from generator.diagnostics import SEVERITIES, Diagnostic, Position
-from generator.report import visible
-
-if TYPE_CHECKING:
-    from generator.compiler import Checked
-    from generator.source import Source
+from generator.diagnostics import SEVERITIES, Diagnostic, Spot
+from generator.report import Read, related, spot, visible
+from generator.source import Source
 
 _COLORS = {"error": "31;1", "warning": "33;1", "info": "36;1", "bold": "1", "dim": "2"}
 _WIDTH = 120
@@ -22,7 +18,7 @@ _MOST = 100
 Paint = Callable[[str, str], str]
 
 
-def render(checked: Sequence[Checked], *, color: bool) -> str:
+def render(checked: Sequence[Read], *, color: bool) -> str:
     """Every finding, then one line that counts them (nothing at all where there are none)."""
 
     def paint(style: str, text: str) -> str:
@@ -41,25 +37,25 @@ def render(checked: Sequence[Checked], *, color: bool) -> str:
 
 
 def _block(source: Source, finding: Diagnostic, paint: Paint) -> Iterator[str]:
-    at = finding.position or source.position(finding.path, on_key=finding.on_key)
+    here = spot(source, finding)
     severity = paint(finding.severity, f"{finding.severity} {finding.code}")
-    yield f"{paint('bold', _place(source, at))} {severity}: {visible(finding.message)}"
-    yield from _excerpt(source, at, lambda carets: paint(finding.severity, carets))
-    for related in finding.related:
-        where = source.position(related.path, on_key=related.on_key)
-        yield f"      {paint('dim', _place(source, where))} {visible(related.label)}"
-        yield from _excerpt(source, where, lambda carets: paint("dim", carets.replace("^", "-")))
+    yield f"{paint('bold', _place(here))} {severity}: {visible(finding.message)}"
+    yield from _excerpt(here, lambda carets: paint(finding.severity, carets))
+    for place in finding.related:
+        there = related(source, place)
+        yield f"      {paint('dim', _place(there))} {visible(place.label)}"
+        yield from _excerpt(there, lambda carets: paint("dim", carets.replace("^", "-")))
     if finding.remedy:
         yield f"      {paint('bold', 'help:')} {visible(finding.remedy)}"
 
 
-def _place(source: Source, at: Position) -> str:
-    return f"{visible(source.name)}:{at.line}:{at.column}:"
+def _place(spot: Spot) -> str:
+    return f"{visible(spot.source.name)}:{spot.at.line}:{spot.at.column}:"
 
 
-def _excerpt(source: Source, at: Position, mark: Callable[[str], str]) -> Iterator[str]:
+def _excerpt(spot: Spot, mark: Callable[[str], str]) -> Iterator[str]:
     """The line, cut to a window around the place, and carets below the place; nothing for an empty line."""
-    line = source.line(at.line)
+    at, line = spot.at, spot.source.line(spot.at.line)
     if not line.strip():
         return
     start = max(0, at.column - 1 - _WIDTH // 2) if len(line) > _WIDTH else 0

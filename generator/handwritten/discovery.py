@@ -1,0 +1,173 @@
+"""
+Which of the files that a person names are which: by name and place, else by what stands in them.
+
+A folder is one host's set when it holds files, or a host's root (``etc/``, ``usr/`` ...); a folder of such folders is several hosts' sets,
+each named after its folder, or after ``etc/hostname`` in it.  A file named by itself belongs to no host, unless a folder of its path is
+called ``etc``: then the one above it is the host.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from generator.diagnostics import Diagnostic, Position
+from generator.handwritten import File, Files, Kind, documents, hosts, keepalived, nginx, scripts, units
+from generator.source import MAX_BYTES, Source
+from generator.wording import said
+
+# More than these is no set of configuration files, but a whole disk.
+MAX_FILES = 5_000
+
+_ROOT = frozenset(("etc", "usr", "opt", "root", "var", "lib", "srv", "home"))
+_READERS = {"nginx": nginx.read, "keepalived": keepalived.read, "unit": units.read, "hosts": hosts.read, "script": scripts.read}
+# A name says more than the text; the first that matches counts.
+_BY_NAME: tuple[tuple[str, Kind], ...] = (
+    (r"\.(ya?ml|json)$", "yaml"),
+    (r"\.(service|timer|socket|target|mount|slice|path)(\.d/[^/]+\.conf)?$", "unit"),
+    (r"(^|/)hosts$", "hosts"),
+    (r"\.(sh|bash)$", "script"),
+    (r"(^|/)keepalived[^/]*\.conf$", "keepalived"),
+    (r"(^|/)nginx[^/]*\.conf$", "nginx"),
+)
+_BY_TEXT: tuple[tuple[str, Kind], ...] = (
+    (r"\A#!.*\b(sh|bash|dash|ash|ksh|zsh)\b", "script"),
+    (
+        r"^\s*(global_defs|vrrp_instance|vrrp_script|vrrp_sync_group|virtual_server|virtual_server_group|vrrp_track_process)\b",
+        "keepalived",
+    ),
+    (r"^\s*(sudo\s+)?(kubeadm|kubectl|systemctl)\s+[a-z]", "script"),
+    (r"^\s*(stream|http|events|upstream\s+\S+|server|load_module|worker_processes)\b[^\n]*[{;]", "nginx"),
+    (r"^\[(Unit|Service|Install)\]", "unit"),
+    (r"^(apiVersion|kind):", "yaml"),
+    (r"\A(\s*(#.*)?\n)*\s*([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*)[ \t]+[A-Za-z0-9]", "hosts"),
+)
+
+
+class UnreadableError(Exception):
+    """A path can't be read; its text says which, *remedy* what to do."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+def read(paths: Iterable[Path]) -> Files:
+    """Every file at and below *paths* that some reader knows.  Raises :class:`UnreadableError`."""
+    files: list[File] = []
+    skipped: list[str] = []
+    seen: set[Path] = set()
+    for path in paths:
+        for one, host, place in _found(path):
+            if one in seen:
+                continue
+            seen.add(one)
+            if len(seen) > MAX_FILES:
+                raise UnreadableError(
+                    f"{path}: more than {MAX_FILES} files", "name the configuration files, or a folder that holds them alone"
+                )
+            file = _file(one, host, place)
+            if file is None:
+                skipped.append(str(one))
+            else:
+                files.append(file)
+    return Files(files, skipped)
+
+
+def _found(path: Path) -> Iterator[tuple[Path, str, str]]:
+    """Files at *path*, each with its host and its place there."""
+    if path.is_dir():
+        yield from _below(path, *_set(path))
+    elif path.exists():
+        yield (path, *_by_itself(path))
+    else:
+        raise UnreadableError(f"{path}: No such file or directory", "name configuration files, or a folder of them")
+
+
+def _by_itself(path: Path) -> tuple[str, str]:
+    parts = path.parts
+    at = max((i for i, part in enumerate(parts) if part == "etc"), default=0)
+    return (parts[at - 1] if at > 1 else "", "/" + "/".join(parts[at:])) if at else ("", path.name)
+
+
+def _set(folder: Path) -> tuple[str, Path | None]:
+    """Host and root of *folder*, where it is one host's set; else an empty name and None."""
+    entries = _entries(folder)
+    if any(entry.is_dir() and entry.name in _ROOT for entry in entries):
+        return _host(folder), folder
+    return ("", None)
+
+
+def _host(root: Path) -> str:
+    name = root / "etc" / "hostname"
+    if name.is_file() and name.stat().st_size < 1024:
+        words = name.read_text(encoding="utf-8", errors="replace").split()
+        if words:
+            return words[0]
+    return root.resolve().name
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".git"))
+    except OSError as error:
+        raise UnreadableError(f"{folder}: {error.strerror}", "see that you may read it") from None
+
+
+def _below(folder: Path, host: str, root: Path | None, depth: int = 0) -> Iterator[tuple[Path, str, str]]:
+    if depth > 40:
+        return
+    for entry in _entries(folder):
+        if entry.is_dir():
+            if entry.is_symlink():
+                continue
+            inner = (host, root) if root else _set(entry)
+            if inner[1] is None and any(child.is_file() for child in _entries(entry)):
+                inner = (host or entry.name, None)
+            yield from _below(entry, *inner, depth + 1)
+        elif entry.is_file():
+            place = "/" + PurePosixPath(entry.relative_to(root)).as_posix() if root else entry.name
+            yield entry, host, place
+
+
+def _file(path: Path, host: str, place: str) -> File | None:
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UnreadableError(f"{path}: {error.strerror}", "see that you may read it") from None
+    name = str(path)
+    if b"\0" in raw[:4096] and not raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return None
+    text = raw.decode("utf-8", errors="surrogateescape").removeprefix("\ufeff").replace("\r\n", "\n")
+    kind = _kind(place, text[:65536])
+    if kind is None:
+        return None
+    source = Source(name, text)
+    problem = _not_text(raw, text)
+    if problem is not None:
+        return File(source, kind, host, place, problems=(problem,))
+    if kind == "yaml":
+        parsed, problems = documents.read(source)
+        return File(source, kind, host, place, documents=parsed, problems=problems)
+    root, problems = _READERS[kind](source)
+    return File(source, kind, host, place, root=root, problems=problems)
+
+
+def _not_text(raw: bytes, text: str) -> Diagnostic | None:
+    if len(raw) > MAX_BYTES:
+        what = said("file is larger than {size} MiB", size=MAX_BYTES // 1024 // 1024)
+        return Diagnostic("SRC002", "error", what, (), "check that this is the right file", position=Position(1, 1))
+    for number, line in enumerate(text.split("\n"), 1):
+        for column, char in enumerate(line, 1):
+            if "\udc80" <= char <= "\udcff":
+                what = said("byte 0x{byte:02x} is not UTF-8", byte=ord(char) - 0xDC00)
+                return Diagnostic("SRC001", "error", what, (), "save the file as UTF-8", position=Position(number, column))
+    return None
+
+
+def _kind(place: str, text: str) -> Kind | None:
+    """The kind of a file at *place* that begins with *text*; None for one that nobody here reads."""
+    named = (kind for pattern, kind in _BY_NAME if re.search(pattern, place))
+    return next(named, None) or next((kind for pattern, kind in _BY_TEXT if re.search(pattern, text, re.MULTILINE)), None)
