@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 OUT    := out
 
 .DEFAULT_GOAL := help
-.PHONY: help bundle test rehearse check golden docs wheel bench clean
+.PHONY: help bundle test rehearse check golden docs wheel bench fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ wheel: $(VENV)/.dev ## build dist/stowage-*.whl
 
 bench: $(VENV)/.dev ## measure against bare imports and a bare Jinja loop
 	@$(BIN)/python tests/bench/run.py
+
+fuzz: $(VENV)/.dev ## mutated files through every command for ten minutes, with a seed of its own (FUZZ_SECONDS, FUZZ_SEED)
+	@$(BIN)/python tests/fuzz/child.py "$${FUZZ_SEED:-$$(date +%s)}" "$${FUZZ_SECONDS:-600}" tests/fuzz/seeds
 
 clean: ## remove what was built; bundles stay
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -23,6 +23,7 @@ from typing import Any, TextIO
 from generator import swap
 from generator.artifacts import File
 from generator.emit import compact_json
+from generator.wording import said
 
 FORMAT = 1
 MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
@@ -73,12 +74,14 @@ def write(out: Path, name: str, about: Mapping[str, Any], folders: Folders, secr
         with swap.staging(target, _is_ours) as staging:
             if os.path.lexists(target) and not _is_ours(target):
                 remedy = "move it away, or choose another directory with --output: only what stowage made is ever replaced"
-                raise BundleError(f"{target}: not a bundle of stowage's", remedy)
+                raise BundleError(said("{folder}: not a bundle of stowage's", folder=target), remedy)
             written = _Writer(target, staging).run(about, folders, secrets)
             if written.touched:
                 swap.exchange(staging, target)
     except swap.BusyError:
-        raise BundleError(f"{out}: another stowage is writing here", "wait for it to end, then run this again") from None
+        raise BundleError(
+            said("{folder}: another stowage is writing here", folder=out), "wait for it to end, then run this again"
+        ) from None
     except OSError as error:
         where = os.fsdecode(error.filename) if error.filename else out
         remedy = _REMEDIES.get(error.errno or 0, "the bundle that was there, if any, is whole")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from generator import __version__, adopt, artifacts, bundle, lint, secrets, source, validate
+from generator import __version__, artifacts, bundle, lint, secrets, source, validate
 from generator.artifacts import lock
 from generator.diagnostics import Diagnostic, has_errors
 from generator.model import build
@@ -49,6 +49,29 @@ def check(name: str, raw: bytes) -> Checked:
 
 
 @dataclass(frozen=True)
+class Fixed:
+    """An inventory after its safe remedies: its new bytes, the check of these, and each fix with the text that it was applied to."""
+
+    raw: bytes
+    checked: Checked
+    done: tuple[tuple[source.Source, Diagnostic], ...]
+
+
+def fix(name: str, raw: bytes) -> Fixed:
+    """The inventory *raw*, called *name*, with safe remedies applied until there are none; raises nothing for any input."""
+    from generator import fixes
+
+    checked, done = check(name, raw), []
+    for _ in range(fixes.MAX_ROUNDS):
+        raw, applied = fixes.apply(checked.source, raw, checked.diagnostics)
+        if not applied:
+            break
+        done += [(checked.source, one) for one in applied]
+        checked = check(name, raw)
+    return Fixed(raw, checked, tuple(done))
+
+
+@dataclass(frozen=True)
 class Linted:
     """One hand-written file and what was found in it."""
 
@@ -63,13 +86,18 @@ def lint_files(files: Files) -> list[Linted]:
     What the rules over files say, and what all other stages say of the inventory that the files amount to, where it is about a value that
     stands in them.
     """
+    from generator import adopt
+
     found = [(file.source, problem) for file in files.files for problem in file.problems]
     found += lint.run_files(files)
     found += adopt.findings(files)
-    by_name: dict[str, set[Diagnostic]] = {file.source.name: set() for file in files.files}
+    # Two rules, or a rule and the draft, may say the same of one place.
+    by_file: dict[str, dict[object, Diagnostic]] = {file.source.name: {} for file in files.files}
     for read, diagnostic in found:
-        by_name[read.name].add(diagnostic)
-    return [Linted(file.source, tuple(sorted(by_name[file.source.name], key=lambda d: _place(file.source, d)))) for file in files.files]
+        by_file[read.name].setdefault((diagnostic.code, diagnostic.position, diagnostic.message), diagnostic)
+    return [
+        Linted(file.source, tuple(sorted(by_file[file.source.name].values(), key=lambda d: _place(file.source, d)))) for file in files.files
+    ]
 
 
 def _place(read: source.Source, diagnostic: Diagnostic) -> tuple[int, int, str, str]:

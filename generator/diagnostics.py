@@ -47,12 +47,26 @@ class Related:
 
 
 @dataclass(frozen=True, slots=True)
+class Fix:
+    """
+    A remedy with exactly one right answer, as data: what becomes of the value, or the key, that a finding is about.
+
+    ``set`` makes *to* the value, ``quote`` makes a string of the value as it is written, ``rename`` makes *to* the key, ``remove`` takes
+    key and value away; ``blanks`` is about a text with tabs, which has no paths yet.
+    """
+
+    action: Literal["set", "quote", "rename", "remove", "blanks"]
+    to: str | int = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnostic:
     """
     One finding.
 
     *message* is one clause that stands alone, *remedy* says what to do.  *path* names the value it is about (with *on_key*, the key);
     *position* is set only where there is no path to name: text that could not be read, or a hand-written file.
+    *fix* is set where the remedy can be applied by a program.
     """
 
     code: str
@@ -63,6 +77,7 @@ class Diagnostic:
     on_key: bool = False
     related: tuple[Related, ...] = ()
     position: Position | None = None
+    fix: Fix | None = None
 
 
 def has_errors(diagnostics: Iterable[Diagnostic], *, strict: bool = False) -> bool:

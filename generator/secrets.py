@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from generator.model import Cluster
+from generator.wording import said
 
 
 class SecretError(Exception):
@@ -33,7 +34,7 @@ def read(folder: Path, cluster: Cluster) -> dict[str, bytes]:
     and where others than the owner may look into *folder*.
     """
     if folder.stat().st_mode & 0o077:
-        raise SecretError(f"{folder}: others than its owner may look into it", f"chmod 0700 {folder}")
+        raise SecretError(said("{folder}: others than its owner may look into it", folder=folder), f"chmod 0700 {folder}")
     found = {}
     for name in names(cluster):
         file = folder / name
@@ -41,12 +42,14 @@ def read(folder: Path, cluster: Cluster) -> dict[str, bytes]:
             with file.open("rb") as stream:
                 data = stream.read(4096).removesuffix(b"\n")
         except OSError as error:
-            remedy = (
-                f"the inventory of {cluster.name} names the secret {name}: put it there, or leave --secrets out and the host asks for it"
+            remedy = said(
+                "the inventory of {cluster} names the secret {name}: put it there, or leave --secrets out and the host asks for it",
+                cluster=cluster.name,
+                name=name,
             )
             raise SecretError(f"{file}: {error.strerror}", remedy) from None
         if not re.fullmatch(rb"[A-Za-z0-9._+=/@%:,-]{1,8}", data):
-            raise SecretError(f"{file}: no VRRP password", "write 1 to 8 of A-Z a-z 0-9 . _ + = / @ % : , - on one line")
+            raise SecretError(said("{file}: no VRRP password", file=file), "write 1 to 8 of A-Z a-z 0-9 . _ + = / @ % : , - on one line")
         found[name] = data
     return found
 

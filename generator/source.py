@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from generator.diagnostics import Diagnostic, Path, Position, dotted
+from generator.diagnostics import Diagnostic, Fix, Path, Position, dotted
+from generator.wording import said
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 100
@@ -31,6 +32,11 @@ _CONTROL = re.compile(
 )
 # To the end of the line: where the text can't be parsed, nobody knows what ends a password.
 _SECRET_TEXT = re.compile(r"""((?:auth[_-]?pass|password)["']?\s*:\s*)(?!\{\s*secret\b)(\S.*)""", re.IGNORECASE)
+# In hand-written files: keepalived's password, kubeadm's token and certificate key; a shell's variable shows nothing.
+_SECRET_WORD = re.compile(
+    r"""((?:\bauth_pass|--token|--certificate-key)(?:[ \t]+|=)|\b(?:token|certificateKey)["']?:[ \t]*)"""
+    r"""(?!["']?\$)("[^"]*"|'[^']*'|[^\s#;{}]+)"""
+)
 _SECRET_URL = re.compile(r"(?<=://)[^/@\s]*(?=@)")
 _SECRET_NAME = re.compile("""["']?[a-z0-9-]+["']?""")
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
@@ -81,6 +87,7 @@ class Source:
         """Line *number* (from 1) as it may be shown: secrets are masked, whatever else is wrong with the text."""
         text = masked(self._lines[number - 1]) if 0 < number <= len(self._lines) else ""
         text = _SECRET_TEXT.sub(lambda match: match[1] + "*" * len(match[2].rstrip()), text)
+        text = _SECRET_WORD.sub(lambda match: match[1] + "*" * len(match[2]), text)
         for path in SECRETS:
             named = (*path, "secret") in self.keys
             row, column, length = self.values.get((*path, "secret") if named else path, (-1, 0, 0))
@@ -94,9 +101,9 @@ class Source:
 class _UnreadableError(Exception):
     """The text can't be read on from here."""
 
-    def __init__(self, code: str, message: str, remedy: str, position: Position) -> None:
+    def __init__(self, code: str, message: str, remedy: str, position: Position, fix: Fix | None = None) -> None:
         super().__init__(message)
-        self.diagnostic = Diagnostic(code, "error", message, remedy=remedy, position=position)
+        self.diagnostic = Diagnostic(code, "error", message, remedy=remedy, position=position, fix=fix)
 
 
 def load(name: str, raw: bytes) -> tuple[Source, list[Diagnostic]]:
@@ -109,6 +116,7 @@ def load(name: str, raw: bytes) -> tuple[Source, list[Diagnostic]]:
     text = ""
     try:
         text = _decode(raw)
+        _refuse_characters(text)
         return _build(name, text)
     except _UnreadableError as refused:
         return Source(name, text), [refused.diagnostic]
@@ -118,7 +126,7 @@ def _decode(raw: bytes) -> str:
     if len(raw) > MAX_BYTES:
         raise _UnreadableError(
             "SRC002",
-            f"file is larger than {MAX_BYTES // 1024 // 1024} MiB",
+            said("file is larger than {size} MiB", size=MAX_BYTES // 1024 // 1024),
             "an inventory describes one cluster; split it, or check that this is the right file",
             Position(1, 1),
         )
@@ -128,10 +136,10 @@ def _decode(raw: bytes) -> str:
         before = raw[: error.start].decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n")
         line = before.count("\n")
         at = Position(line + 1, len(before) - before.rfind("\n"))
-        raise _UnreadableError("SRC001", f"byte 0x{raw[error.start]:02x} is not UTF-8", "save the file as UTF-8", at) from None
-    text = text.replace("\r\n", "\n")
-    _refuse_characters(text)
-    return text
+        raise _UnreadableError(
+            "SRC001", said("byte 0x{byte:02x} is not UTF-8", byte=raw[error.start]), "save the file as UTF-8", at
+        ) from None
+    return text.replace("\r\n", "\n")
 
 
 def _refuse_characters(text: str) -> None:
@@ -140,13 +148,13 @@ def _refuse_characters(text: str) -> None:
     if found:
         raise _UnreadableError(
             "SRC003",
-            f"control character U+{ord(found[0]):04X}",
+            said("control character U+{code:04X}", code=ord(found[0])),
             "remove it; an inventory is reviewed by eye",
             _at(text, found.start()),
         )
     if "\t" in text:
         at = text.index("\t")
-        raise _UnreadableError("SRC004", "tab character", "indent and separate with blanks", _at(text, at))
+        raise _UnreadableError("SRC004", "tab character", "indent and separate with blanks", _at(text, at), Fix("blanks"))
     if text.startswith("%") or "\n%" in text:
         at = 0 if text.startswith("%") else text.index("\n%") + 1
         raise _UnreadableError("SRC005", "a YAML directive", "remove the line: the text is read as plain YAML 1.2", _at(text, at))
@@ -166,11 +174,15 @@ def _events(text: str, *, pure: bool) -> Iterator[Any]:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
-        problem = str(error.problem or error.context or "unreadable")
-        raise _UnreadableError("SRC006", f"not YAML: {problem}", "check quotes, brackets and indentation here", at) from None
+        problem = str(error.problem or error.context or "") or said("unreadable")
+        raise _UnreadableError(
+            "SRC006", said("not YAML: {problem}", problem=problem), "check quotes, brackets and indentation here", at
+        ) from None
     except (YAMLError, RecursionError, ValueError) as error:
-        problem = (str(error).splitlines() or ["unreadable"])[0]
-        raise _UnreadableError("SRC006", f"not YAML: {problem}", "check quotes, brackets and indentation", Position(1, 1)) from None
+        problem = next(iter(str(error).splitlines()), said("unreadable"))
+        raise _UnreadableError(
+            "SRC006", said("not YAML: {problem}", problem=problem), "check quotes, brackets and indentation", Position(1, 1)
+        ) from None
 
 
 class _Builder:
@@ -191,7 +203,11 @@ class _Builder:
     def count(self, event: Any) -> None:
         self.nodes += 1
         if self.nodes > MAX_NODES or len(self.stack) > MAX_DEPTH:
-            what = f"more than {MAX_NODES:,} values" if self.nodes > MAX_NODES else f"nested deeper than {MAX_DEPTH} levels"
+            what = (
+                said("more than {count:,} values", count=MAX_NODES)
+                if self.nodes > MAX_NODES
+                else said("nested deeper than {depth} levels", depth=MAX_DEPTH)
+            )
             at = Position(event.start_mark.line + 1, event.start_mark.column + 1)
             raise _UnreadableError("SRC002", what, "an inventory is at most a few thousand flat entries", at)
 
@@ -203,10 +219,15 @@ class _Builder:
     def check_node(self, event: Any) -> None:
         self.count(event)
         if getattr(event, "anchor", None) is not None:
-            self.refuse("SRC008", f"anchor &{event.anchor}", "write the value out where it is used: the reviewed text is literal", event)
+            self.refuse(
+                "SRC008",
+                said("anchor &{name}", name=event.anchor),
+                "write the value out where it is used: the reviewed text is literal",
+                event,
+            )
         tag = getattr(event, "tag", None)
         if tag is not None:
-            self.refuse("SRC008", f"tag {tag}", "remove it; quote the value to make it a string", event)
+            self.refuse("SRC008", said("tag {tag}", tag=tag), "remove it; quote the value to make it a string", event)
 
     def scalar(self, event: Any) -> None:
         self.check_node(event)
@@ -218,7 +239,10 @@ class _Builder:
             self.refuse("SRC003", "a value over several lines", "write it on one line: the reviewed text is literal", event)
         elif hidden:
             self.refuse(
-                "SRC003", f"character U+{ord(hidden[0]):04X} in a value", "an inventory's values are single lines of visible text", event
+                "SRC003",
+                said("character U+{code:04X} in a value", code=ord(hidden[0])),
+                "an inventory's values are single lines of visible text",
+                event,
             )
         frame = self.stack[-1] if self.stack else None
         if frame is not None and isinstance(frame[0], dict) and frame[2] is None:
@@ -226,7 +250,7 @@ class _Builder:
             return
         digits = len(event.value.lstrip("-"))
         if isinstance(value, int) and digits > MAX_DIGITS:
-            self.refuse("SRC007", f"number of {digits} digits", "quote it if it is a name", event)
+            self.refuse("SRC007", said("number of {digits} digits", digits=digits), "quote it if it is a name", event)
             value = 0
         self.add(event, value, length)
 
@@ -238,11 +262,13 @@ class _Builder:
         if value == "<<" and name == "<<":
             self.refuse("SRC008", "merge key <<", "write the keys out: the reviewed text is literal", event)
         elif not isinstance(value, str):
-            self.refuse("SRC007", f"key {name or 'null'} is not a string", "quote it, or check the indentation", event)
+            self.refuse("SRC007", said("key {name} is not a string", name=name or "null"), "quote it, or check the indentation", event)
         elif name in container:
             line, column, _ = self.source.keys[here]
-            where = f"line {line + 1}, column {column + 1}"
-            self.refuse("SRC009", f"duplicate key {dotted(here)}, first at {where}", "keep one of the two", event)
+            where = said("line {line}, column {column}", line=line + 1, column=column + 1)
+            self.refuse(
+                "SRC009", said("duplicate key {key}, first at {where}", key=dotted(here), where=where), "keep one of the two", event
+            )
         # A refused key has its place too: `1: a` and `"1": b` are one name.
         self.source.keys.setdefault(here, (mark.line, mark.column, length))
         frame[2] = name
@@ -272,7 +298,7 @@ class _Builder:
 
     def alias(self, event: Any) -> None:
         self.count(event)
-        self.refuse("SRC008", f"alias *{event.anchor}", "write the value out: the reviewed text is literal", event)
+        self.refuse("SRC008", said("alias *{name}", name=event.anchor), "write the value out: the reviewed text is literal", event)
         frame = self.stack[-1] if self.stack else None
         if frame is not None and isinstance(frame[0], dict) and frame[2] is None:
             frame[2] = f"\0{self.nodes}"

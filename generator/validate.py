@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from generator import resources
+from generator import resources, spelling
 from generator.diagnostics import Diagnostic, Path, dotted
 from generator.source import is_secret, masked
+from generator.wording import conjoined, said
 
 if TYPE_CHECKING:
     from jsonschema import FormatChecker
@@ -80,59 +82,76 @@ def _explain(error: ValidationError) -> Iterator[Diagnostic]:
         yield from _best_branch(error)
     elif keyword == "additionalProperties" and expected is False:
         known = sorted(error.schema.get("properties", {}))
+        meant = {name: spelling.key(name, (k for k in known if k not in error.instance)) for name in error.instance if name not in known}
+        claimed = Counter(meant.values())
         for name in error.instance:
             if name not in known:
-                yield Diagnostic(
-                    "SCH001", "error", f"unknown key {dotted((*path, name))}", (*path, name), _nearest(name, known), on_key=True
-                )
+                message = said("unknown key {key}", key=dotted((*path, name)))
+                # Of two that mean one key, somebody must choose.
+                fix = meant[name] if claimed[meant[name]] == 1 else None
+                yield Diagnostic("SCH001", "error", message, (*path, name), _nearest(name, known), on_key=True, fix=fix)
     elif keyword == "required":
         for name in expected:
             if name not in error.instance:
-                what = error.schema["properties"][name].get("description", "").partition(". ")[0].rstrip(".")
-                yield Diagnostic("SCH002", "error", f"{dotted((*path, name))} is missing", path, f"add `{name}:` ({what})", on_key=True)
+                message = said("{key} is missing", key=dotted((*path, name)))
+                remedy = said("add `{name}:` ({what})", name=name, what=said(summary(error.schema["properties"][name])))
+                yield Diagnostic("SCH002", "error", message, path, remedy, on_key=True)
     elif keyword == "propertyNames" or "propertyNames" in error.absolute_schema_path:
-        yield Diagnostic(
-            "SCH007", "error", f"{error.instance!r} can't be a key of {dotted(path)}", path, f"a key here matches {expected}", on_key=True
-        )
+        message = said("{name!r} can't be a key of {key}", name=error.instance, key=dotted(path))
+        yield Diagnostic("SCH007", "error", message, path, said("a key here matches {pattern}", pattern=expected), on_key=True)
     else:
         yield _wrong_value(error, path)
 
 
+def summary(node: dict[str, Any]) -> str:
+    """The first sentence of what the schema's *node* says of itself."""
+    text: str = node.get("description", "").partition(". ")[0].rstrip(".")
+    return text
+
+
 def _wrong_value(error: ValidationError, path: Path) -> Diagnostic:
-    name = dotted(path) or "the document"
+    name = dotted(path) or said("the document")
     hidden = is_secret(path) or isinstance(error.instance, dict | list)
-    shown = "its value" if hidden else masked(json.dumps(error.instance, ensure_ascii=False))
-    keyword, expected, wanted = str(error.validator), error.validator_value, error.schema.get("x-expected", "")
+    shown = said("its value") if hidden else masked(json.dumps(error.instance, ensure_ascii=False))
+    keyword, expected, wanted = str(error.validator), error.validator_value, said(error.schema.get("x-expected", ""))
+    refused = said("{name} can't be {shown}", name=name, shown=shown)
     if keyword == "type":
-        kinds = " or ".join(_KINDS[kind] for kind in ([expected] if isinstance(expected, str) else expected))
-        actual = _KINDS[_kind(error.instance)]
-        quoting = f'; quote it: "{error.instance}"' if "string" in str(expected) and isinstance(error.instance, int) else ""
-        return Diagnostic("SCH003", "error", f"{name} is {actual}", path, f"write {wanted or kinds}{quoting}")
+        kinds = conjoined([_KINDS[kind] for kind in ([expected] if isinstance(expected, str) else expected)], "{first} or {last}")
+        message = said("{name} is {kind}", name=name, kind=_KINDS[_kind(error.instance)])
+        remedy = said("write {wanted}", wanted=wanted or kinds)
+        if "string" in str(expected) and isinstance(error.instance, int):
+            remedy = said('write {wanted}; quote it: "{value}"', wanted=wanted or kinds, value=error.instance)
+        fix = spelling.kind(error.instance, [expected] if isinstance(expected, str) else expected, error.schema.get("pattern", ""))
+        return Diagnostic("SCH003", "error", message, path, remedy, fix=fix)
     if keyword in ("enum", "const"):
         allowed = [str(v) for v in (expected if isinstance(expected, list) else [expected])]
-        return Diagnostic("SCH004", "error", f"{name} can't be {shown}", path, _nearest(str(error.instance), allowed))
+        fix = spelling.choice(error.instance, allowed)
+        return Diagnostic("SCH004", "error", refused, path, _nearest(str(error.instance), allowed), fix=fix)
     if keyword in ("pattern", "format"):
-        return Diagnostic("SCH005", "error", f"{name} can't be {shown}", path, f"write {wanted or 'text that matches ' + str(expected)}")
+        wanted = wanted or said("text that matches {pattern}", pattern=expected)
+        fix = spelling.form(error.instance, expected) if keyword == "pattern" else None
+        return Diagnostic("SCH005", "error", refused, path, said("write {wanted}", wanted=wanted), fix=fix)
+    if isinstance(error.instance, list):
+        refused = said("{name} has {count} entries", name=name, count=len(error.instance))
     limits = {
-        "minimum": f"at least {expected}",
-        "maximum": f"at most {expected}",
-        "minItems": f"at least {expected} of them",
-        "maxItems": f"at most {expected} of them",
-        "minLength": f"at least {expected} characters",
-        "maxLength": f"at most {expected} characters",
+        "minimum": said("at least {limit}", limit=expected),
+        "maximum": said("at most {limit}", limit=expected),
+        "minItems": said("at least {limit} of them", limit=expected),
+        "maxItems": said("at most {limit} of them", limit=expected),
+        "minLength": said("at least {limit} characters", limit=expected),
+        "maxLength": said("at most {limit} characters", limit=expected),
     }
-    what = f"has {len(error.instance)} entries" if isinstance(error.instance, list) else f"can't be {shown}"
-    return Diagnostic("SCH006", "error", f"{name} {what}", path, f"write {wanted or limits.get(keyword, keyword)}")
+    return Diagnostic("SCH006", "error", refused, path, said("write {wanted}", wanted=wanted or limits.get(keyword, keyword)))
 
 
 _KINDS = {
-    "object": "a mapping",
-    "array": "a list",
-    "string": "a string",
-    "integer": "an integer",
-    "number": "a number",
-    "boolean": "true or false",
-    "null": "empty",
+    "object": said("a mapping"),
+    "array": said("a list"),
+    "string": said("a string"),
+    "integer": said("an integer"),
+    "number": said("a number"),
+    "boolean": said("true or false"),
+    "null": said("empty"),
 }
 
 
@@ -155,8 +174,9 @@ def _best_branch(error: ValidationError) -> Iterator[Diagnostic]:
     best = min(branches.values(), key=distance)
     if distance(best)[0] and not isinstance(error.instance, str):
         path: Path = tuple(error.absolute_path)
-        wanted = error.schema.get("x-expected") or "a name or a mapping"
-        yield Diagnostic("SCH003", "error", f"{dotted(path)} is {_KINDS[_kind(error.instance)]}", path, f"write {wanted}")
+        message = said("{name} is {kind}", name=dotted(path), kind=_KINDS[_kind(error.instance)])
+        wanted = said(error.schema.get("x-expected") or "a name or a mapping")
+        yield Diagnostic("SCH003", "error", message, path, said("write {wanted}", wanted=wanted))
         return
     for sub in best:
         yield from _explain(sub)
@@ -167,7 +187,9 @@ def _nearest(name: str, known: list[str]) -> str:
 
     close = get_close_matches(name, known, n=1)
     listed = ", ".join(known)
-    return f"did you mean `{close[0]}`? One of: {listed}" if close else f"one of: {listed}"
+    if close:
+        return said("did you mean `{name}`? One of: {names}", name=close[0], names=listed)
+    return said("one of: {names}", names=listed)
 
 
 def complete(data: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from generator.bundle import FORMAT, MANIFEST, OVERLAYS, SUMS, BundleError, digest_of, in_overlay, walk
+from generator.wording import said
 
 Entries = Mapping[str, Mapping[str, Any]]
 
@@ -38,9 +39,14 @@ def _entries(bundle: Path) -> Entries:
     except OSError as error:
         raise BundleError(f"{manifest}: {error.strerror}", "name the folder of one cluster, such as out/example") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise BundleError(f"{manifest}: not a manifest of stowage's", "name the folder of one cluster, such as out/example") from None
+        raise BundleError(
+            said("{file}: not a manifest of stowage's", file=manifest), "name the folder of one cluster, such as out/example"
+        ) from None
     if form != FORMAT:
-        raise BundleError(f"{manifest}: format {form}", f"this stowage reads format {FORMAT}: use the one that made it")
+        raise BundleError(
+            said("{file}: format {form}", file=manifest, form=form),
+            said("this stowage reads format {form}: use the one that made it", form=FORMAT),
+        )
     return entries
 
 
@@ -53,11 +59,11 @@ def _differences(bundle: Path, entries: Entries) -> Iterator[str]:
             listed.setdefault(f"hosts/{host}/", {})[below] = entry["sha256"]
     own = {MANIFEST, *(prefix + SUMS for prefix in listed)}
     tracked = {path for path in walk(bundle) if not in_overlay(path)}
-    yield from (f"extra: {path}" for path in tracked - own - set(entries))
-    yield from (f"missing: {path}" for path in (own | set(entries)) - tracked)
+    yield from (said("extra: {path}", path=path) for path in tracked - own - set(entries))
+    yield from (said("missing: {path}", path=path) for path in (own | set(entries)) - tracked)
     changed = {path for path, digest in listed[""].items() if path in tracked and not _is(bundle / path, digest)}
     changed.update(_wrong_sums(bundle, listed, tracked))
-    yield from (f"changed: {path}" for path in changed)
+    yield from (said("changed: {path}", path=path) for path in changed)
     bits = {path: path in entries and entries[path]["executable"] for path in tracked & (own | set(entries)) - changed}
     yield from _x_bits(bundle, bits)
     for prefix in listed:
@@ -86,7 +92,7 @@ def _is(path: Path, digest: str) -> bool:
 def _x_bits(bundle: Path, executable: Mapping[str, bool]) -> Iterator[str]:
     actual = {path: bool((bundle / path).stat().st_mode & stat.S_IXUSR) for path in executable}
     if len(set(actual.values())) > 1:
-        yield from (f"changed: {path} (x bit)" for path, bit in actual.items() if bit is not executable[path])
+        yield from (said("changed: {path} (x bit)", path=path) for path, bit in actual.items() if bit is not executable[path])
 
 
 def _read_sums(path: Path) -> dict[str, str]:
@@ -105,9 +111,9 @@ def _overlay(bundle: Path, folder: str) -> Iterator[str]:
         return
     present = set(walk(root))
     if SUMS not in present:
-        yield f"missing: {folder}/{SUMS}"
+        yield said("missing: {path}", path=f"{folder}/{SUMS}")
         return
     stated = _read_sums(root / SUMS)
-    yield from (f"extra: {folder}/{path}" for path in present - {SUMS} - set(stated))
-    yield from (f"missing: {folder}/{path}" for path in set(stated) - present)
-    yield from (f"changed: {folder}/{path}" for path in present & set(stated) if not _is(root / path, stated[path]))
+    yield from (said("extra: {path}", path=f"{folder}/{path}") for path in present - {SUMS} - set(stated))
+    yield from (said("missing: {path}", path=f"{folder}/{path}") for path in set(stated) - present)
+    yield from (said("changed: {path}", path=f"{folder}/{path}") for path in present & set(stated) if not _is(root / path, stated[path]))

@@ -240,3 +240,13 @@ OPERATING_SYSTEMS: dict[str, tuple[str, Patch]] = {
     "ubuntu-22.04": ("debian", (5, 15)),
     "ubuntu-24.04": ("debian", (6, 8)),
 }
+
+# What the kubelet checks with protectKernelDefaults (pkg/kubelet/cm/container_manager_linux.go, setupKernelTunables).
+KERNEL_DEFAULTS = {
+    "kernel.keys.root_maxbytes": "25000000",
+    "kernel.keys.root_maxkeys": "1000000",
+    "kernel.panic": "10",
+    "kernel.panic_on_oops": "1",
+    "vm.overcommit_memory": "1",
+    "vm.panic_on_oom": "0",
+}

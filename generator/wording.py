@@ -9,6 +9,7 @@ that language's catalogue and put the same values in.  A message without values 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 
@@ -31,6 +32,11 @@ def joined(separator: str, parts: Sequence[str]) -> Said:
     """*parts* with *separator* between them, each looked up by itself; a template of holes alone needs no entry in a catalogue."""
     holes = separator.join(f"{{p{number}}}" for number in range(len(parts)))
     return said(holes, **{f"p{number}": part for number, part in enumerate(parts)})
+
+
+def conjoined(parts: Sequence[str], template: str = "{first} and {last}") -> str:
+    """*parts* as ``a and b and c``, or with the word that *template* has between two of them."""
+    return reduce(lambda first, last: said(template, first=first, last=last), parts)
 
 
 def in_words_of(catalogue: Mapping[str, str], text: str) -> str:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from generator.compiler import Checked
     from generator.model import Cluster, Host
 
+# What people read is in the language of the locale; the tests read English.
+os.environ["LC_ALL"] = "C.UTF-8"
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 GOLDEN_FOLDER = REPOSITORY / "tests" / "golden"
 

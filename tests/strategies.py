@@ -223,7 +223,7 @@ OWN_KUBERNETES = optional(
     ),
     taints=st.lists(
         st.fixed_dictionaries(
-            {"key": st.just("example.net/t"), "effect": st.sampled_from(["NoSchedule", "NoExecute"])},
+            {"key": st.just("example.net/t"), "effect": st.sampled_from(["NoSchedule", "PreferNoSchedule"])},
             optional={"value": st.sampled_from(["", "true", "0x1"])},
         ),
         max_size=1,
@@ -260,7 +260,7 @@ def inventories(draw: st.DrawFn) -> dict[str, Any]:
             scheduler=optional(extraArgs=flags("v", "kube-api-qps")),
             etcd=optional(
                 dataDir=st.sampled_from(["/data/etcd", "/a/b_c@1+2"]),
-                extraArgs=flags("snapshot-count", "max-snapshots"),
+                extraArgs=flags("log-level", "auto-compaction-retention"),
                 serverCertSANs=st.just(["e.example"]),
             ),
             timeouts=optional(controlPlane=st.sampled_from(["8m", "1h0m1s"]), discovery=st.just("10m0s")),

@@ -15,12 +15,12 @@ MODULES = sorted(GENERATOR.rglob("*.py"))
 
 # A module imports only what stands before it.
 ORDER = (
-    "generator", "wording", "diagnostics", "versions", "steps", "quoting", "emit", "resources", "render", "source", "validate", "handwritten", "model",
+    "generator", "wording", "diagnostics", "versions", "steps", "quoting", "emit", "resources", "messages", "render", "source", "spelling", "validate", "fixes", "handwritten", "model",
     "lint", "adopt", "artifacts", "swap", "bundle", "verify", "review", "report", "secrets", "compiler", "starter", "cli", "__main__",
 )  # fmt: skip
 
 # Only these may open a file to write it, make a directory, link, rename or remove.
-WRITERS = ("swap", "bundle", "starter")
+WRITERS = ("swap", "bundle", "fixes", "starter")
 
 # What the modules of a package share, each in one module of it.
 SHARED = {"generator.lint.places"}

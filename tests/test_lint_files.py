@@ -69,8 +69,9 @@ def test_good_files_come_close_without_an_error(path):
     assert [d for _, d in said(path) if d.severity == "error"] == []
 
 
-@pytest.mark.parametrize("code", sorted(FILE_RULES))
+@pytest.mark.parametrize("code", sorted({r.code for r in lint.rules() if r.code[:3] in {code[:3] for code in FILE_RULES}}))
 def test_file_rule_has_fixtures(code):
+    """What a reader finds has fixtures, too."""
     assert [p for p in BAD if p.parent.name == code]
     assert [p for p in GOOD if p.parent.name == code]
 

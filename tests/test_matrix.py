@@ -217,3 +217,13 @@ def test_calico_by_release(minor):
     assert names == wanted
     registry = "quay.io" if generation > 30 or (generation == 30 and int(version.split(".")[2]) >= 4) else "docker.io"
     assert f"{registry}/calico/node:v{version}" in files["hosts/h0/images.txt"].split()
+
+
+@pytest.mark.parametrize(("told", "ports"), [("20000-22767", "20000-22767"), ("20000+100", "20000-20100")])
+def test_the_hosts_know_the_node_ports_of_the_api_server(told, ports):
+    _, files = compiled(strategies.inventory(apiServer={"extraArgs": {"service-node-port-range": told}}))
+    for name in (name for name in files if name.endswith("/host.env")):
+        assert f"{ports}/tcp" in files[name]
+        assert f"{ports}/udp" in files[name]
+    settings = next(text for path, text in files.items() if "sysctl.d" in path)
+    assert f"net.ipv4.ip_local_reserved_ports = {ports}" in settings

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
+from jsonschema import Draft4Validator
 
 from generator import compiler, lint, report
 from generator.compiler import Checked
-from generator.diagnostics import Diagnostic, Position, Related
-from generator.source import load
+from generator.diagnostics import Diagnostic, Position, Related, Spot
+from generator.handwritten import discovery
+from generator.source import Source, load
 
 EXAMPLE = (REPOSITORY / "inventories/example.yaml").read_text()
 
@@ -299,6 +302,144 @@ def test_sarif_without_findings():
     """A run that found nothing still says so: code hosts close what was open."""
     document = json.loads(report.render("sarif", [checked("a: 1\n")], color=False))
     assert document["runs"][0]["results"] == []
+
+
+def fixtures() -> list[Path]:
+    return sorted((REPOSITORY / "tests/lint").glob("*/bad-*"))
+
+
+def read_of(path: Path) -> list:
+    """A fixture's findings: of an inventory, or of a folder of hand-written files."""
+    return compiler.lint_files(discovery.read([path])) if path.is_dir() else [compiler.check(str(path), path.read_bytes())]
+
+
+def test_sarif_is_what_the_standard_says():
+    """Of every bad fixture, by the standard's own schema; and the schema can refuse."""
+    schema = json.loads((REPOSITORY / "tests/schemas/sarif-2.1.0-rtm.5.json").read_text(encoding="utf-8"))
+    run = schema["definitions"]["run"] | {"definitions": schema["definitions"], "$schema": schema["$schema"]}
+    everything = [one for path in fixtures() for one in read_of(path)]
+    document = json.loads(report.render("sarif", everything, color=False))
+    (log,) = document["runs"]
+    results = log.pop("results")
+    assert len(results) > len(fixtures()) // 2
+    assert any("relatedLocations" in result for result in results)
+    Draft4Validator(run).validate(log)
+    result = Draft4Validator(schema["definitions"]["result"] | {"definitions": schema["definitions"]})
+    for one in results:
+        result.validate(one)
+    Draft4Validator(schema).validate(document | {"runs": [log | {"results": results[:1]}]})
+    assert not result.is_valid(results[0] | {"level": "fatal"})
+    assert not result.is_valid({name: value for name, value in results[0].items() if name != "message"})
+
+
+def test_sarif_names_other_files():
+    """A second place in another file has that file's address."""
+    one, other = load("a.yaml", b"a: 1\n")[0], load("b.yaml", b"\nb: 1\n")[0]
+    there = Related((), "there", spot=Spot(other, Position(2, 1)))
+    document = json.loads(report.render("sarif", [Checked(one, (finding(("a",), related=(there,)),), None)], color=False))
+    (place,) = document["runs"][0]["results"][0]["relatedLocations"]
+    assert place["physicalLocation"]["artifactLocation"]["uri"] == "b.yaml"
+    assert place["physicalLocation"]["region"]["startLine"] == 2
+
+
+def test_gitlab():
+    """The keys that GitLab reads; a fingerprint a finding, the same where only lines have moved."""
+    findings = (finding(("a",), remedy="right"), finding(severity="warning"), finding(severity="warning"), finding(severity="info"))
+    one = json.loads(report.render("gitlab", [checked("a: 1\n", *findings, name="./x/mine.yaml")], color=False))
+    moved = json.loads(report.render("gitlab", [checked("# more\n\na: 1\n", *findings, name="x/mine.yaml")], color=False))
+    assert one[0] | {"fingerprint": ""} == {
+        "description": "the message; right",
+        "check_name": "TST001",
+        "fingerprint": "",
+        "severity": "major",
+        "location": {"path": "x/mine.yaml", "lines": {"begin": 1}},
+    }
+    assert [entry["severity"] for entry in one] == ["major", "minor", "minor", "info"]
+    assert len({entry["fingerprint"] for entry in one}) == 4
+    assert [entry["fingerprint"] for entry in one] == [entry["fingerprint"] for entry in moved]
+    assert moved[0]["location"]["lines"]["begin"] == 3
+    assert json.loads(report.render("gitlab", [checked("a: 1\n")], color=False)) == []
+
+
+# --- annotated ------------------------------------------------------------------------------------------------------------------------
+
+
+def annotated(*inventories: Checked, color: bool = False) -> str:
+    return report.render("annotated", inventories, color=color)
+
+
+def test_annotated():
+    one = checked(
+        "a: 1   # mine\nb:\n\tc: 2\n",
+        finding(("a",), remedy="other", related=(Related(("b",), "this too", on_key=True),)),
+        finding(("a",), "and more", "warning"),
+        finding(position=Position(3, 2)),
+    )
+    one = Checked(
+        Source(one.source.name, "a: 1   # mine\nb:\n\tc: 2\n", None, {("a",): (0, 3, 1)}, {("b",): (1, 0, 1)}), one.diagnostics, None
+    )
+    assert annotated(one) == (
+        "a: 1   # mine  # E1, W1\n"
+        "b:\n"
+        "\tc: 2  # E2\n"
+        "\n"
+        "# E1 TST001: the message\n"
+        "#    2:1: this too\n"
+        "#    help: other\n"
+        "# W1 TST001: and more\n"
+        "# E2 TST001: the message\n"
+    )
+    assert re.sub(r"\033\[[0-9;]*m", "", annotated(one, color=True)) == annotated(one) != annotated(one, color=True)
+
+
+@pytest.mark.parametrize("raw", ["", "a: 1", "a: 1\n", "a: 1\n\n", "\n# x\n"])
+def test_annotated_without_findings_is_the_file(raw):
+    assert annotated(checked(raw)) == raw
+
+
+def test_annotated_files_have_heads():
+    said = annotated(checked("a: 1", name="a.yaml"), checked("b: 1\n", finding(("b",)), name="b.yaml"))
+    assert said == "# ==> a.yaml <==\na: 1\n\n# ==> b.yaml <==\nb: 1  # E1\n\n# E1 TST001: the message\n"
+
+
+def test_annotated_names_another_file():
+    there = Related((), "there", spot=Spot(load("b.yaml", b"b: 1\n")[0], Position(1, 1)))
+    assert "#    b.yaml:1:1: there\n" in annotated(checked("a: 1\n", finding(("a",), related=(there,))))
+
+
+@pytest.mark.parametrize("raw", ["", "a: 1", "a: 1\n"])
+def test_annotated_places_beyond_the_end(raw):
+    assert annotated(checked(raw, finding(position=Position(9, 9)))).count("E1") == 2
+
+
+def test_annotated_shows_what_could_not_be_read():
+    one = compiler.check("mine.yaml", b"a:\t1\nb: 2\n")
+    assert annotated(one).startswith("a:\t1  # E1\nb: 2\n\n# E1 SRC004: ")
+    assert text(one).splitlines()[1:3] == ["    1 | a: 1", "      |   ^"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "auth_pass canary",
+        "  auth_pass  'can ary canary' # x",
+        "- token: canary.0123456789abcdef",
+        'certificateKey: "canary"',
+        "kubeadm join a:6443 --token canary.x --discovery-token-ca-cert-hash sha256:aa",
+        "kubeadm init phase upload-certs --certificate-key=canary",
+    ],
+)
+@pytest.mark.parametrize("form", ["text", "annotated"])
+def test_secrets_of_hand_written_files_are_masked(form, line):
+    one = Checked(Source("x.conf", f"{line}\n"), (finding(position=Position(1, 1)),), None)
+    said = report.render(form, [one], color=False)
+    assert "canary" not in said
+    assert "****" in said
+    assert len(said.splitlines()[0 if form == "annotated" else 1].split("  # E1")[0].removeprefix("    1 | ").rstrip()) == len(line)
+
+
+def test_a_variable_is_no_secret():
+    assert Source("x.sh", 'kubeadm join a --token "$TOKEN"').line(1) == 'kubeadm join a --token "$TOKEN"'
 
 
 def test_order_is_that_of_the_text():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from generator import resources
+from generator import resources, versions
 from generator.artifacts import File, rootfs
 from generator.model import CONTROL_PLANE, Cluster, Host
 from generator.render import render
@@ -16,15 +16,6 @@ from generator.render import render
 MODULES = "/etc/modules-load.d/stowage.conf"
 SYSCTL = "/etc/sysctl.d/90-stowage.conf"
 NETWORK_MANAGER = "/etc/NetworkManager/conf.d/stowage-pod-network.conf"
-
-_PROTECTED = (
-    ("kernel.keys.root_maxbytes", "25000000"),
-    ("kernel.keys.root_maxkeys", "1000000"),
-    ("kernel.panic", "10"),
-    ("kernel.panic_on_oops", "1"),
-    ("vm.overcommit_memory", "1"),
-    ("vm.panic_on_oom", "0"),
-)
 
 
 def for_host(cluster: Cluster, host: Host) -> Iterator[File]:
@@ -66,9 +57,9 @@ def _settings(cluster: Cluster, host: Host) -> tuple[tuple[str, str], ...]:
         if 6 in cluster.ip_versions:
             settings |= {"net.ipv6.conf.all.forwarding": "1", "net.bridge.bridge-nf-call-ip6tables": "1"}
         # Outgoing connections never take a NodePort.
-        settings["net.ipv4.ip_local_reserved_ports"] = "30000-32767"
+        settings["net.ipv4.ip_local_reserved_ports"] = "{}-{}".format(*cluster.node_ports)
         if dict(host.settings.kubelet).get("protectKernelDefaults"):
-            settings |= dict(_PROTECTED)
+            settings |= versions.KERNEL_DEFAULTS
     return tuple(sorted((settings | dict(host.settings.sysctl)).items()))
 
 

@@ -184,7 +184,8 @@ def ports(cluster: Cluster, host: Host) -> tuple[str, ...]:
         names += [f"{cluster.api_port}/tcp", "2379-2380/tcp", "10257/tcp", "10259/tcp"]
         names += ["ipip"] if cluster.ipvs and cluster.ipvs.forwarding == "TUN" else []
     if host.runs_kubernetes:
-        names += ["10250/tcp", "10256/tcp", "30000-32767/tcp", "30000-32767/udp", *_network_ports(cluster)]
+        node_ports = "{}-{}".format(*cluster.node_ports)
+        names += ["10250/tcp", "10256/tcp", f"{node_ports}/tcp", f"{node_ports}/udp", *_network_ports(cluster)]
     return tuple(dict.fromkeys(names))
 
 

@@ -16,6 +16,7 @@ import click
 
 from generator.cli import existing, inventories, reference
 from generator.cli.shared import Stop, stowage
+from generator.wording import said
 
 __all__ = ["existing", "inventories", "main", "reference", "stowage"]
 
@@ -39,12 +40,12 @@ def main() -> NoReturn:
     except click.Abort:
         failure = Stop("interrupted; bundles that were there are whole")
     except OSError as error:
-        failure = Stop(f"{error.filename or 'standard output'}: {error.strerror}")
+        failure = Stop(f"{error.filename}: {error.strerror}" if error.filename else said("standard output: {why}", why=error.strerror))
     except Exception as error:
         if os.environ.get("STOWAGE_DEBUG"):
             raise
         failure = Stop(
-            f"internal error: {type(error).__name__}: {error}",
+            said("internal error: {kind}: {why}", kind=type(error).__name__, why=error),
             "please report it, with the output of the same command under STOWAGE_DEBUG=1",
         )
     if failure is not None:

@@ -13,15 +13,20 @@ import click
 from generator.cli.shared import (
     CONTEXT,
     Stop,
+    annotate_option,
     check_all,
+    format_of,
     format_option,
     inventories_argument,
+    language_of,
     print_findings,
+    read_inventory,
     say,
     shared,
     stowage,
     strict_option,
 )
+from generator.wording import said
 
 if TYPE_CHECKING:
     from generator.compiler import Checked
@@ -68,9 +73,15 @@ def bundle(context: click.Context, inventories: tuple[Path, ...], output: Path, 
         try:
             written = compiler.compile_to(output, one.cluster, known[number])
         except BundleError as error:
-            raise Stop(str(error), error.remedy) from None
-        what = f"{written.added} new, {written.changed} changed, {written.removed} removed" if written.touched else "unchanged"
-        say(context, f"{written.path}: {written.files} files for {len(one.cluster.hosts)} hosts, {what}")
+            raise Stop(error.args[0], error.remedy) from None
+        what = said("unchanged")
+        if written.touched:
+            counts = {"added": written.added, "changed": written.changed, "removed": written.removed}
+            what = said("{added} new, {changed} changed, {removed} removed", **counts)
+        hosts = len(one.cluster.hosts)
+        say(
+            context, said("{path}: {files} files for {hosts} hosts, {what}", path=written.path, files=written.files, hosts=hosts, what=what)
+        )
 
 
 def _refuse_twins(checked: list[Checked]) -> None:
@@ -80,7 +91,8 @@ def _refuse_twins(checked: list[Checked]) -> None:
         assert one.cluster is not None
         other = seen.setdefault(one.cluster.name, one.source.name)
         if other != one.source.name:
-            raise Stop(f"{one.source.name}: cluster {one.cluster.name} is in {other} too", "give each cluster a name of its own")
+            message = said("{file}: cluster {cluster} is in {other} too", file=one.source.name, cluster=one.cluster.name, other=other)
+            raise Stop(message, "give each cluster a name of its own")
 
 
 def _read_secrets(folder: Path, checked: Checked) -> dict[str, bytes]:
@@ -90,31 +102,81 @@ def _read_secrets(folder: Path, checked: Checked) -> dict[str, bytes]:
     try:
         return secrets.read(folder, checked.cluster)
     except secrets.SecretError as error:
-        raise Stop(str(error), error.remedy) from None
+        raise Stop(error.args[0], error.remedy) from None
 
 
 @stowage.command(context_settings=CONTEXT)
 @inventories_argument
 @format_option
+@annotate_option
+@click.option("--fix", is_flag=True, help="Apply the remedies that have one right answer to the files, then print what is left.")
+@click.option("--diff", is_flag=True, help="Print what --fix would change; write nothing.")
 @strict_option
 @shared
 @click.pass_context
-def check(context: click.Context, inventories: tuple[Path, ...], form: str, *, strict: bool) -> None:
+def check(
+    context: click.Context, /, inventories: tuple[Path, ...], form: str, *, annotate: bool, fix: bool, diff: bool, strict: bool
+) -> None:
     """
-    Print every finding of every INVENTORY; write nothing.
+    Print every finding of every INVENTORY; without --fix, write nothing.
 
     Exit status 1 where there are errors. Each finding has the place, what is wrong and what to do; `stowage explain CODE` says why.
 
     \b
     stowage check inventories/*.yaml
     stowage check --strict --format github inventories/*.yaml     annotations in a pull request
+    stowage check --fix mine.yaml                                 comments and layout stay as they are
     """
-    checked = check_all(inventories)
-    print_findings(context, form, checked)
+    form = format_of(form, annotate=annotate)
+    if diff:
+        _show_fixes(context, inventories, strict=strict)
+        return
+    checked = [_fixed(context, path) for path in inventories] if fix else check_all(inventories)
+    # Standard output has the fixed text then.
+    aside = fix and Path("-") in inventories
+    print_findings(context, form, checked, err=aside)
     if any(one.refused(strict=strict) for one in checked):
         context.exit(1)
     if form == "text":
-        say(context, f"{len(checked)} {'inventory' if len(checked) == 1 else 'inventories'} checked, no errors")
+        count = len(checked)
+        last = said("{count} inventory checked, no errors" if count == 1 else "{count} inventories checked, no errors", count=count)
+        say(context, last, err=aside)
+
+
+def _fixed(context: click.Context, path: Path) -> Checked:
+    """The inventory at *path* after its safe remedies, which are written there; for ``-``, to standard output."""
+    from generator import compiler, fixes
+    from generator.report import spot, visible
+
+    former = read_inventory(path)
+    fixed = compiler.fix(str(path), former)
+    try:
+        if str(path) == "-":
+            click.echo(fixed.raw, nl=False)
+        elif fixed.raw != former:
+            fixes.write(path, fixed.raw)
+    except OSError as error:
+        raise Stop(f"{path}: {error.strerror}", "see that you may write it; `--fix --diff` prints what would change") from None
+    for source, one in fixed.done:
+        at = spot(source, one).at
+        place = f"{visible(source.name)}:{at.line}:{at.column}"
+        say(context, said("fixed {code} at {place}: {what}", code=one.code, place=place, what=fixes.described(one)), err=True)
+    return fixed.checked
+
+
+def _show_fixes(context: click.Context, inventories: tuple[Path, ...], *, strict: bool) -> None:
+    """What ``--fix`` would change; exit status 1 where that is something, or where errors would be left."""
+    from generator import compiler, report
+    from generator.source import load
+
+    status = 0
+    for path in inventories:
+        former = read_inventory(path)
+        fixed = compiler.fix(str(path), former)
+        if fixed.done:
+            click.echo(report.difference(load(str(path), former)[0], fixed.checked.source), nl=False)
+        status |= bool(fixed.done) or fixed.checked.refused(strict=strict)
+    context.exit(status)
 
 
 @stowage.command(context_settings=CONTEXT)
@@ -146,6 +208,7 @@ def new(context: click.Context, /, output: Path | None, **told: Any) -> None:
     stowage new -o inventories/mine.yaml --control-plane cp-1=10.0.0.11/24 --worker node-1=10.0.0.21/24
     """
     from generator import compiler, starter
+    from generator.messages import translated
 
     for name, value in told.items():
         for text in value if isinstance(value, tuple) else (value,):
@@ -165,4 +228,5 @@ def new(context: click.Context, /, output: Path | None, **told: Any) -> None:
             starter.write(output, text)
         except OSError as error:
             raise Stop(f"{output}: {error.strerror}", "choose another name with --output") from None
-        click.echo(f"{output}: written; now read it, then `stowage check {output}`", err=True)
+        last = said("{file}: written; now read it, then `stowage check {file}`", file=output)
+        click.echo(translated(last, language_of(context)), err=True)

@@ -29,12 +29,16 @@ class Stop(click.ClickException):
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
         self.remedy = remedy
+        # The command that says this has ended when it is shown.
+        self.language = language_of(click.get_current_context(silent=True))
 
     def show(self, file: Any = None) -> None:
         """Print to standard error."""
-        click.echo(f"stowage: {self.message}", file=file, err=True)
+        from generator.messages import translated
+
+        click.echo(f"stowage: {translated(self.message, self.language)}", file=file, err=True)
         if self.remedy:
-            click.echo(f"   help: {self.remedy}", file=file, err=True)
+            click.echo(f"   {translated('help:', self.language)} {translated(self.remedy, self.language)}", file=file, err=True)
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -44,12 +48,48 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
         settings[parameter.name] = value
 
 
+def _remember_language(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """The same for a language, in whatever spelling."""
+    from generator import messages
+
+    known = None if value is None else messages.language(value)
+    if value is not None and known is None:
+        raise click.BadParameter(f"{value!r} is not one of {', '.join(messages.LANGUAGES)}.")
+    _remember(context, parameter, known)
+
+
+def language_of(context: click.Context | None, *, of_machine: bool = False) -> str:
+    """
+    The language that --lang, or else the environment, asks for; English where that is none of ours.
+
+    What a program reads (*of_machine*) doesn't depend on the environment.
+    """
+    from generator import messages
+
+    told: str | None = (context.obj or {}).get("language") if context is not None else None
+    if told is not None or of_machine:
+        return told or messages.ENGLISH
+    locale = next((value for name in ("LC_ALL", "LC_MESSAGES", "LANG") if (value := os.environ.get(name))), messages.ENGLISH)
+    return messages.language(locale) or messages.ENGLISH
+
+
+language_option = click.option(
+    "--lang",
+    "language",
+    metavar="en|zh_CN",
+    expose_value=False,
+    callback=_remember_language,
+    help="Language of findings and essays.  [default: that of the locale, for text]",
+)
+
+
 def shared(command: Any) -> Any:
     """Options of the group and of every command that prints findings."""
     colors = click.Choice(["auto", "always", "never"])
     for option in (
         click.option("-q", "--quiet", is_flag=True, default=None, expose_value=False, callback=_remember, help="Findings only."),
         click.option("--color", type=colors, expose_value=False, callback=_remember, help="Colour; NO_COLOR is honoured.  [default: auto]"),
+        language_option,
     ):
         command = option(command)
     return command
@@ -77,11 +117,12 @@ inventories_argument = click.argument(
 format_option = click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json", "github", "sarif"]),
+    type=click.Choice(["text", "annotated", "json", "github", "gitlab", "sarif"]),
     default="text",
     show_default=True,
-    help="How findings are printed: for people, programs, pull requests, or code scanners.",
+    help="How findings are printed: for people, programs, pull and merge requests, or code scanners.",
 )
+annotate_option = click.option("--annotate", is_flag=True, help="Print each file itself, with the findings in it (--format annotated).")
 strict_option = click.option("--strict", is_flag=True, help="Warnings count as errors.")
 
 
@@ -96,24 +137,35 @@ def colored(context: click.Context, stream: Any) -> bool:
 
 def say(context: click.Context, text: str, *, err: bool = False) -> None:
     """Print what is no finding."""
+    from generator.messages import translated
+
     if not context.obj.get("quiet"):
-        click.echo(text, err=err)
+        click.echo(translated(text, language_of(context)), err=err)
+
+
+def read_inventory(path: Path) -> bytes:
+    """The bytes at *path* (``-`` is standard input), at most one more than an inventory may have."""
+    from generator.source import MAX_BYTES
+
+    try:
+        with path.open("rb") if str(path) != "-" else click.open_file("-", "rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise Stop(f"{path}: {error.strerror}", "name an inventory file, such as inventories/example.yaml") from None
 
 
 def check_all(paths: Iterable[Path]) -> list[Checked]:
-    """The inventories at *paths* (``-`` is standard input), after every stage that could run."""
+    """The inventories at *paths*, after every stage that could run."""
     from generator import compiler
-    from generator.source import MAX_BYTES
 
-    checked = []
-    for path in paths:
-        try:
-            with path.open("rb") if str(path) != "-" else click.open_file("-", "rb") as file:
-                raw = file.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise Stop(f"{path}: {error.strerror}", "name an inventory file, such as inventories/example.yaml") from None
-        checked.append(compiler.check(str(path), raw))
-    return checked
+    return [compiler.check(str(path), read_inventory(path)) for path in paths]
+
+
+def format_of(form: str, *, annotate: bool) -> str:
+    """The format that ``--format`` and ``--annotate`` ask for."""
+    if annotate and form not in ("text", "annotated"):
+        raise click.UsageError(f"--annotate prints the file itself, --format {form} something else; leave one out")
+    return "annotated" if annotate else form
 
 
 def print_findings(context: click.Context, form: str, read: Sequence[Read], *, err: bool = False) -> None:
@@ -121,4 +173,5 @@ def print_findings(context: click.Context, form: str, read: Sequence[Read], *, e
     from generator import report
 
     color = colored(context, sys.stderr if err else sys.stdout)
-    click.echo(report.render(form, read, color=color), nl=False, err=err, color=color)
+    text = report.render(form, read, color=color, language=language_of(context, of_machine=form not in ("text", "annotated")))
+    click.echo(text, nl=False, err=err, color=color)

@@ -144,10 +144,15 @@ class File:
 
 @dataclass(frozen=True)
 class Files:
-    """All files of one run, in the order in which they were named; *skipped* are names of files that no reader knows."""
+    """
+    All files of one run, in the order in which they were named; *skipped* are names of files that no reader knows.
+
+    *derived* keeps what a reader makes of all of them together, such as includes put in place, so that it is made once for all rules.
+    """
 
     files: Sequence[File]
     skipped: Sequence[str] = field(default=())
+    derived: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def of(self, kind: Kind) -> Iterator[tuple[File, Node]]:
         """Every file of *kind* (not YAML) that could be read, with its root."""

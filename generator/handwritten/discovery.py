@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from generator.diagnostics import Diagnostic, Position
@@ -19,6 +20,7 @@ from generator.wording import said
 
 # More than these is no set of configuration files, but a whole disk.
 MAX_FILES = 5_000
+MAX_DEPTH = 40
 
 _ROOT = frozenset(("etc", "usr", "opt", "root", "var", "lib", "srv", "home"))
 _READERS = {"nginx": nginx.read, "keepalived": keepalived.read, "unit": units.read, "hosts": hosts.read, "script": scripts.read}
@@ -34,15 +36,16 @@ _BY_NAME: tuple[tuple[str, Kind], ...] = (
 _BY_TEXT: tuple[tuple[str, Kind], ...] = (
     (r"\A#!.*\b(sh|bash|dash|ash|ksh|zsh)\b", "script"),
     (
-        r"^\s*(global_defs|vrrp_instance|vrrp_script|vrrp_sync_group|virtual_server|virtual_server_group|vrrp_track_process)\b",
+        r"^[ \t]*(global_defs|vrrp_instance|vrrp_script|vrrp_sync_group|virtual_server|virtual_server_group|vrrp_track_process)\b",
         "keepalived",
     ),
-    (r"^\s*(sudo\s+)?(kubeadm|kubectl|systemctl)\s+[a-z]", "script"),
-    (r"^\s*(stream|http|events|upstream\s+\S+|server|load_module|worker_processes)\b[^\n]*[{;]", "nginx"),
+    (r"^[ \t]*(sudo[ \t]+)?(kubeadm|kubectl|systemctl)[ \t]+[a-z]", "script"),
+    (r"^[ \t]*(stream|http|events|upstream[ \t]+\S+|server|load_module|worker_processes)\b[^\n]*[{;]", "nginx"),
     (r"^\[(Unit|Service|Install)\]", "unit"),
     (r"^(apiVersion|kind):", "yaml"),
-    (r"\A(\s*(#.*)?\n)*\s*([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*)[ \t]+[A-Za-z0-9]", "hosts"),
 )
+# The first line that is neither empty nor a comment.
+_HOSTS = re.compile(r"([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)[ \t]+[A-Za-z0-9]")
 
 
 class UnreadableError(Exception):
@@ -64,9 +67,8 @@ def read(paths: Iterable[Path]) -> Files:
                 continue
             seen.add(one)
             if len(seen) > MAX_FILES:
-                raise UnreadableError(
-                    f"{path}: more than {MAX_FILES} files", "name the configuration files, or a folder that holds them alone"
-                )
+                what = said("{path}: more than {count} files", path=path, count=MAX_FILES)
+                raise UnreadableError(what, "name the configuration files, or a folder that holds them alone")
             file = _file(one, host, place)
             if file is None:
                 skipped.append(str(one))
@@ -78,34 +80,44 @@ def read(paths: Iterable[Path]) -> Files:
 def _found(path: Path) -> Iterator[tuple[Path, str, str]]:
     """Files at *path*, each with its host and its place there."""
     if path.is_dir():
-        yield from _below(path, *_set(path))
+        root = _root(path)
+        yield from _below(path, _host(root) if root else "", root)
     elif path.exists():
         yield (path, *_by_itself(path))
     else:
-        raise UnreadableError(f"{path}: No such file or directory", "name configuration files, or a folder of them")
+        raise UnreadableError(said("{path}: No such file or directory", path=path), "name configuration files, or a folder of them")
 
 
 def _by_itself(path: Path) -> tuple[str, str]:
-    parts = path.parts
-    at = max((i for i, part in enumerate(parts) if part == "etc"), default=0)
-    return (parts[at - 1] if at > 1 else "", "/" + "/".join(parts[at:])) if at else ("", path.name)
+    root = _above_etc(path)
+    return (_host(root), "/" + PurePosixPath(path.absolute().relative_to(root)).as_posix()) if root else ("", path.name)
 
 
-def _set(folder: Path) -> tuple[str, Path | None]:
-    """Host and root of *folder*, where it is one host's set; else an empty name and None."""
-    entries = _entries(folder)
-    if any(entry.is_dir() and entry.name in _ROOT for entry in entries):
-        return _host(folder), folder
-    return ("", None)
+def _above_etc(path: Path) -> Path | None:
+    """The root of the host whose ``etc`` *path* is or stands in."""
+    parts = path.absolute().parts
+    return Path(*parts[: len(parts) - 1 - parts[::-1].index("etc")]) if "etc" in parts else None
+
+
+def _root(folder: Path) -> Path | None:
+    """The root of the host that *folder* is the whole of, or a part of ``etc`` of; None where it is neither."""
+    entries = [entry for entry in _entries(folder) if entry.is_dir()]
+    if any(entry.name in _ROOT for entry in entries):
+        return folder
+    # A collection of hosts may be kept below /etc, too.
+    collection = any(child.name == "etc" for entry in entries for child in _entries(entry))
+    return None if collection else _above_etc(folder)
 
 
 def _host(root: Path) -> str:
+    """What a host's root says its name is, else what its folder is called; a bundle's ``rootfs`` is in the folder of its host."""
     name = root / "etc" / "hostname"
-    if name.is_file() and name.stat().st_size < 1024:
-        words = name.read_text(encoding="utf-8", errors="replace").split()
+    with suppress(OSError):
+        words = name.read_text(encoding="utf-8", errors="replace").split() if name.is_file() and name.stat().st_size < 1024 else []
         if words:
             return words[0]
-    return root.resolve().name
+    full = root.resolve()
+    return (full.parent if full.name == "rootfs" else full).name
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -116,19 +128,16 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _below(folder: Path, host: str, root: Path | None, depth: int = 0) -> Iterator[tuple[Path, str, str]]:
-    if depth > 40:
+    if depth > MAX_DEPTH:
         return
     for entry in _entries(folder):
-        if entry.is_dir():
-            if entry.is_symlink():
-                continue
-            inner = (host, root) if root else _set(entry)
-            if inner[1] is None and any(child.is_file() for child in _entries(entry)):
-                inner = (host or entry.name, None)
-            yield from _below(entry, *inner, depth + 1)
+        if entry.is_dir() and not entry.is_symlink():
+            inner = root or _root(entry)
+            # Below a folder of folders, one that holds files is one host's.
+            named = host or (_host(inner) if inner else entry.name if any(child.is_file() for child in _entries(entry)) else "")
+            yield from _below(entry, named, inner, depth + 1)
         elif entry.is_file():
-            place = "/" + PurePosixPath(entry.relative_to(root)).as_posix() if root else entry.name
-            yield entry, host, place
+            yield entry, host, "/" + PurePosixPath(entry.absolute().relative_to(root.absolute())).as_posix() if root else entry.name
 
 
 def _file(path: Path, host: str, place: str) -> File | None:
@@ -151,7 +160,7 @@ def _file(path: Path, host: str, place: str) -> File | None:
     if kind == "yaml":
         parsed, problems = documents.read(source)
         return File(source, kind, host, place, documents=parsed, problems=problems)
-    root, problems = _READERS[kind](source)
+    root, problems = keepalived.read(source, host) if kind == "keepalived" else _READERS[kind](source)
     return File(source, kind, host, place, root=root, problems=problems)
 
 
@@ -170,4 +179,9 @@ def _not_text(raw: bytes, text: str) -> Diagnostic | None:
 def _kind(place: str, text: str) -> Kind | None:
     """The kind of a file at *place* that begins with *text*; None for one that nobody here reads."""
     named = (kind for pattern, kind in _BY_NAME if re.search(pattern, place))
-    return next(named, None) or next((kind for pattern, kind in _BY_TEXT if re.search(pattern, text, re.MULTILINE)), None)
+    found = next(named, None) or next((kind for pattern, kind in _BY_TEXT if re.search(pattern, text, re.MULTILINE)), None)
+    if found is None:
+        lines = (line.strip() for line in text.split("\n"))
+        if _HOSTS.match(next((line for line in lines if line and not line.startswith("#")), "")):
+            return "hosts"
+    return found

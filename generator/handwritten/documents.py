@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from generator.diagnostics import Diagnostic, Position
 from generator.handwritten import Document, Word
-from generator.source import Source
+from generator.source import MAX_PURE, Source
 from generator.wording import said
 
 MAX_NODES = 200_000
@@ -19,13 +20,22 @@ class _TooMuchError(Exception):
 
 def read(source: Source) -> tuple[tuple[Document, ...], tuple[Diagnostic, ...]]:
     """The documents of *source*, and the finding that stopped the reader (SRC002, SRC006), behind which nothing was read."""
+    documents, problems = _read(source, pure=False)
+    # ruamel's own parser knows more of YAML 1.2 (``[https://192.168.1.25:2379]``), and is slow.
+    if [problem.code for problem in problems] == ["SRC006"] and len(source.text) <= MAX_PURE:
+        return _read(source, pure=True)
+    return documents, problems
+
+
+def _read(source: Source, *, pure: bool) -> tuple[tuple[Document, ...], tuple[Diagnostic, ...]]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     documents: list[Document] = []
     builder = _Builder(source)
     try:
-        for node in YAML(typ="safe", pure=False).compose_all(source.text):
+        _refuse_depth(YAML(typ="safe", pure=pure).parse(source.text))
+        for node in YAML(typ="safe", pure=pure).compose_all(source.text):
             if node is not None:
                 mark = node.start_mark
                 start = builder.word(source.line(mark.line + 1).strip().split(" ")[0] or "-", node)
@@ -59,6 +69,17 @@ def read(source: Source) -> tuple[tuple[Document, ...], tuple[Diagnostic, ...]]:
         )
         return (), (found,)
     return tuple(documents), ()
+
+
+def _refuse_depth(events: Iterable[Any]) -> None:
+    """Look at the parser's *events* first: libyaml's composer descends into whatever it is given, until the process dies."""
+    depth = 0
+    for event in events:
+        name = type(event).__name__
+        depth += name.endswith("StartEvent") - name.endswith("EndEvent")
+        # Stream and document count as well.
+        if depth > MAX_DEPTH + 2:
+            raise _TooMuchError
 
 
 class _Builder:

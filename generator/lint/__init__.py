@@ -18,7 +18,7 @@ from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
-from generator.diagnostics import Diagnostic, Path, Related, Severity
+from generator.diagnostics import Diagnostic, Fix, Path, Related, Severity
 from generator.handwritten import Files, Word
 from generator.model import Cluster
 from generator.source import Source
@@ -26,13 +26,14 @@ from generator.source import Source
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a rule says: the path of the value (with *on_key*, of its key), one clause, and what to do."""
+    """What a rule says: the path of the value (with *on_key*, of its key), one clause, and what to do; *fix* where that has one answer."""
 
     path: Path
     message: str
     remedy: str
     on_key: bool = False
     related: tuple[Related, ...] = ()
+    fix: Fix | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def rules() -> tuple[Rule, ...]:
 def run(cluster: Cluster) -> list[Diagnostic]:
     """All that the rules find in *cluster*, in the order of their codes."""
     return [
-        Diagnostic(r.code, r.severity, f.message, f.path, f.remedy, on_key=f.on_key, related=f.related)
+        Diagnostic(r.code, r.severity, f.message, f.path, f.remedy, on_key=f.on_key, related=f.related, fix=f.fix)
         for r in rules()
         if r.check is not None
         for f in r.check(cluster)

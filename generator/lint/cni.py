@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 from generator import versions
-from generator.diagnostics import Path, Related
+from generator.diagnostics import Fix, Path, Related
 from generator.lint import Finding, rule
 from generator.lint.places import Place, host_networks, node_mask
 from generator.model import Calico, Cluster, Flannel, NoCni
+from generator.wording import conjoined, said
 
 _CNI: Path = ("cluster", "cni")
 _PROXY: Path = ("cluster", "kubeProxy", "mode")
@@ -26,7 +27,9 @@ def unknown_flannel(cluster: Cluster) -> Iterator[Finding]:
     Source: flannel-io/flannel, Documentation/kube-flannel.yml of each tag.
     """
     if isinstance(cluster.cni, Flannel) and versions.flannel_row(cluster.cni.version) is None:
-        yield Finding((*_CNI, "version"), f"flannel {cluster.cni.version} is not known", "choose a known release such as 0.28.9")
+        yield Finding(
+            (*_CNI, "version"), said("flannel {version} is not known", version=cluster.cni.version), "choose a known release such as 0.28.9"
+        )
 
 
 @rule("CNI002", "error")
@@ -44,7 +47,11 @@ def unknown_calico(cluster: Cluster) -> Iterator[Finding]:
     """
     if isinstance(cluster.cni, Calico) and versions.calico_operator(cluster.cni.version) is None:
         use = versions.calico_for(cluster.minor)
-        yield Finding((*_CNI, "version"), f"Calico {cluster.cni.version} is not known", f"choose a known release such as {use}")
+        yield Finding(
+            (*_CNI, "version"),
+            said("Calico {version} is not known", version=cluster.cni.version),
+            said("choose a known release such as {use}", use=use),
+        )
 
 
 @rule("CNI003", "warning")
@@ -65,8 +72,14 @@ def untested_calico(cluster: Cluster) -> Iterator[Finding]:
         if not oldest <= cluster.minor <= newest:
             yield Finding(
                 (*_CNI, "version"),
-                f"Calico {cluster.cni.version} was tested with Kubernetes 1.{oldest} to 1.{newest}, this is 1.{cluster.minor}",
-                f"use {versions.calico_for(cluster.minor)}, or remove the key",
+                said(
+                    "Calico {version} was tested with Kubernetes 1.{oldest} to 1.{newest}, this is 1.{minor}",
+                    version=cluster.cni.version,
+                    oldest=oldest,
+                    newest=newest,
+                    minor=cluster.minor,
+                ),
+                said("use {version}, or remove the key", version=versions.calico_for(cluster.minor)),
                 related=(Related(("cluster", "kubernetesVersion"), "the release"),),
             )
 
@@ -98,7 +111,7 @@ def host_gw_across(cluster: Cluster) -> Iterator[Finding]:
         for one, other in _two_networks(cluster):
             yield Finding(
                 (*_CNI, "backend"),
-                f"host-gw with nodes in {one.network.cidr} and {other.network.cidr}",
+                said("host-gw with nodes in {one} and {other}", one=one.network.cidr, other=other.network.cidr),
                 "use vxlan with directRouting",
                 related=(Related(one.path, "a node"), Related(other.path, "a node")),
             )
@@ -120,7 +133,11 @@ def encapsulation_without_bgp(cluster: Cluster) -> Iterator[Finding]:
     """
     cni = cluster.cni
     if isinstance(cni, Calico) and cni.bgp == "Disabled" and not cni.encapsulation.startswith("VXLAN"):
-        yield Finding((*_CNI, "encapsulation"), f"encapsulation {cni.encapsulation} with bgp Disabled", "use VXLAN, or enable bgp")
+        yield Finding(
+            (*_CNI, "encapsulation"),
+            said("encapsulation {encapsulation} with bgp Disabled", encapsulation=cni.encapsulation),
+            "use VXLAN, or enable bgp",
+        )
 
 
 @rule("CNI006", "error")
@@ -138,7 +155,11 @@ def ipip_for_ipv6(cluster: Cluster) -> Iterator[Finding]:
     """
     cni = cluster.cni
     if isinstance(cni, Calico) and cni.encapsulation.startswith("IPIP") and 6 in cluster.ip_versions:
-        yield Finding((*_CNI, "encapsulation"), f"{cni.encapsulation} with an IPv6 podSubnet", "use VXLAN or VXLANCrossSubnet")
+        yield Finding(
+            (*_CNI, "encapsulation"),
+            said("{encapsulation} with an IPv6 podSubnet", encapsulation=cni.encapsulation),
+            "use VXLAN or VXLANCrossSubnet",
+        )
 
 
 @rule("CNI007", "error")
@@ -168,7 +189,13 @@ def flannel_room(cluster: Cluster) -> Iterator[Finding]:
         spare = int(text) - network.prefixlen if text.isascii() and text.isdecimal() and len(text) < 4 else -1
         # A mask that doesn't fit at all is for rule KUB006.
         if 0 <= spare <= 128 and 1 << spare < nodes:
-            message = f"podSubnet {network} has /{text} networks for {1 << spare} of {nodes} nodes"
+            message = said(
+                "podSubnet {network} has /{text} networks for {count} of {nodes} nodes",
+                network=network,
+                text=text,
+                count=1 << spare,
+                nodes=nodes,
+            )
             yield Finding(("cluster", "podSubnet"), message, "make it larger")
 
 
@@ -196,8 +223,14 @@ def calico_blocks(cluster: Cluster) -> Iterator[Finding]:
             key = "blockSize" if network.version == 4 else "blockSizeIPv6"
             yield Finding(
                 ("cluster", "podSubnet"),
-                f"podSubnet {network} has blocks of /{size} for {blocks} of {nodes} nodes",
-                f"make podSubnet larger, or {key} a higher number",
+                said(
+                    "podSubnet {network} has blocks of /{size} for {blocks} of {nodes} nodes",
+                    network=network,
+                    size=size,
+                    blocks=blocks,
+                    nodes=nodes,
+                ),
+                said("make podSubnet larger, or {key} a higher number", key=key),
                 related=(Related((*_CNI, key), "the size of a block"),),
             )
 
@@ -221,11 +254,15 @@ def calico_nftables(cluster: Cluster) -> Iterator[Finding]:
     plane, mode = cluster.cni.linux_dataplane, cluster.proxy_mode
     related = (Related(_PROXY, "kube-proxy's mode"),)
     if plane == "Nftables" and versions.split_patch(cluster.cni.version) < (29, 0):
-        yield Finding((*_CNI, "linuxDataplane"), f"Calico {cluster.cni.version} has no nftables data plane", "use Calico 3.29 or newer")
+        yield Finding(
+            (*_CNI, "linuxDataplane"),
+            said("Calico {version} has no nftables data plane", version=cluster.cni.version),
+            "use Calico 3.29 or newer",
+        )
     elif plane == "Nftables" and mode != "nftables":
         yield Finding(
             (*_CNI, "linuxDataplane"),
-            f"linuxDataplane Nftables with kube-proxy in {mode} mode",
+            said("linuxDataplane Nftables with kube-proxy in {mode} mode", mode=mode),
             "set kubeProxy.mode to nftables",
             related=related,
         )
@@ -269,7 +306,7 @@ def no_digests(cluster: Cluster) -> Iterator[Finding]:
         given = {name for name, _ in cluster.cni.manifests}
         missing = [name for name in (row.manifests if row else ()) if name not in given]
         if missing:
-            message = f"no digest of {' and '.join(missing)} of Calico {cluster.cni.version}"
+            message = said("no digest of {names} of Calico {version}", names=conjoined(missing), version=cluster.cni.version)
             yield Finding(_CNI, message, "add them to cni.manifests", on_key=True)
 
 
@@ -291,8 +328,10 @@ def other_manifests(cluster: Cluster) -> Iterator[Finding]:
         row = versions.CALICO.get(versions.split_patch(cluster.cni.version)[0])
         for name, _ in cluster.cni.manifests if row else ():
             if row and name not in row.manifests:
-                message = f"Calico {cluster.cni.version} has no manifest {name}"
-                yield Finding((*_CNI, "manifests", name), message, f"its manifests are {' and '.join(row.manifests)}", on_key=True)
+                message = said("Calico {version} has no manifest {name}", version=cluster.cni.version, name=name)
+                yield Finding(
+                    (*_CNI, "manifests", name), message, said("its manifests are {names}", names=conjoined(row.manifests)), on_key=True
+                )
 
 
 @rule("CNI013", "warning")
@@ -309,8 +348,8 @@ def idle_direct_routing(cluster: Cluster) -> Iterator[Finding]:
     Source: flannel, Documentation/backends.md (*DirectRouting* of vxlan).
     """
     if isinstance(cluster.cni, Flannel) and cluster.cni.direct_routing and cluster.cni.backend != "vxlan":
-        message = f"directRouting has no effect with backend {cluster.cni.backend}"
-        yield Finding((*_CNI, "directRouting"), message, "remove it", on_key=True)
+        message = said("directRouting has no effect with backend {backend}", backend=cluster.cni.backend)
+        yield Finding((*_CNI, "directRouting"), message, "remove it", on_key=True, fix=Fix("remove"))
 
 
 @rule("CNI014", "warning")
@@ -333,7 +372,7 @@ def unencapsulated_across(cluster: Cluster) -> Iterator[Finding]:
         for one, other in _two_networks(cluster):
             yield Finding(
                 (*_CNI, "encapsulation"),
-                f"no encapsulation with nodes in {one.network.cidr} and {other.network.cidr}",
+                said("no encapsulation with nodes in {one} and {other}", one=one.network.cidr, other=other.network.cidr),
                 "use VXLANCrossSubnet, unless the routers are BGP peers",
                 related=(Related(one.path, "a node"), Related(other.path, "a node")),
             )

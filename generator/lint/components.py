@@ -5,10 +5,12 @@ from collections.abc import Iterator
 
 from netaddr import IPNetwork
 
-from generator.diagnostics import Path, Related
+from generator.diagnostics import Fix, Path, Related
 from generator.lint import Finding, rule
 from generator.lint.places import node_mask
 from generator.model import Cluster
+from generator.model.settings import Pairs
+from generator.wording import said
 
 _MANAGER: Path = ("cluster", "controllerManager", "extraArgs")
 # Flags that the inventory, and through it several files at once, says by other keys.
@@ -16,17 +18,79 @@ _OWNED: dict[str, dict[str, str]] = {
     "apiServer": {
         "advertise-address": "hosts[].address",
         "secure-port": "cluster.apiServer.bindPort",
-        "etcd-servers": "nothing: etcd is stacked",
+        "etcd-servers": said("nothing: etcd is stacked"),
         "service-cluster-ip-range": "cluster.serviceSubnet",
     },
     "controllerManager": {
         "cluster-cidr": "cluster.podSubnet",
         "cluster-name": "cluster.name",
-        "kubeconfig": "nothing: kubeadm makes the file",
+        "kubeconfig": said("nothing: kubeadm makes the file"),
         "service-cluster-ip-range": "cluster.serviceSubnet",
     },
-    "scheduler": {"kubeconfig": "nothing: kubeadm makes the file"},
+    "scheduler": {"kubeconfig": said("nothing: kubeadm makes the file")},
 }
+_NOTHING = said("nothing")
+# What every component of 1.28 and newer refuses: klog's flags went in 1.26 (KEP-2845), those for the insecure port in 1.24
+# (kubernetes/kubernetes#95856, kubernetes/kubeadm#2207); with what stands in their place.
+_LOGGING = dict.fromkeys(
+    (
+        "add-dir-header",
+        "alsologtostderr",
+        "log-backtrace-at",
+        "log-dir",
+        "log-file",
+        "log-file-max-size",
+        "logtostderr",
+        "one-output",
+        "skip-headers",
+        "skip-log-headers",
+        "stderrthreshold",
+    ),
+    said("nothing: components log to standard error"),
+)
+_GONE: dict[str, dict[str, str]] = {
+    "apiServer": _LOGGING
+    | {
+        "address": _NOTHING,
+        "basic-auth-file": _NOTHING,
+        "insecure-bind-address": _NOTHING,
+        "insecure-port": _NOTHING,
+        "port": "cluster.apiServer.bindPort",
+    },
+    "controllerManager": _LOGGING
+    | {
+        "address": "bind-address",
+        "enable-taint-manager": _NOTHING,
+        "experimental-cluster-signing-duration": "cluster-signing-duration",
+        "pod-eviction-timeout": said("the API server's default-not-ready-toleration-seconds and default-unreachable-toleration-seconds"),
+        "port": "secure-port",
+    },
+    "scheduler": _LOGGING
+    | {"address": "bind-address", "algorithm-provider": "config", "policy-config-file": "config", "port": "secure-port"},
+}
+# kubeadm, phases/controlplane/volumes.go: what it mounts into the static pods beside the scheduler's and the manager's own kubeconfig.
+_CERTIFICATES = (
+    "/etc/kubernetes/pki/",
+    "/etc/ssl/certs/",
+    "/etc/pki/",
+    "/etc/ca-certificates/",
+    "/usr/share/ca-certificates/",
+    "/usr/local/share/ca-certificates/",
+)
+_MOUNTED: dict[str, tuple[str, ...]] = {
+    "apiServer": _CERTIFICATES,
+    "controllerManager": (*_CERTIFICATES, "/etc/kubernetes/controller-manager.conf"),
+    "scheduler": ("/etc/kubernetes/scheduler.conf",),
+}
+
+
+def _given(cluster: Cluster) -> dict[str, Pairs]:
+    """The flags of each component, by its key in the inventory."""
+    return {
+        "apiServer": cluster.api_server_args,
+        "controllerManager": cluster.controller_manager_args,
+        "scheduler": cluster.scheduler_args,
+    }
 
 
 @rule("KUB006", "error")
@@ -46,7 +110,11 @@ def node_networks(cluster: Cluster) -> Iterator[Finding]:
     args = dict(cluster.controller_manager_args)
     for network in cluster.pod_subnets:
         if 1 << ((32 if network.version == 4 else 128) - network.prefixlen) < 14:
-            yield Finding(("cluster", "podSubnet"), f"podSubnet {network} has fewer than 14 addresses", "write 10.244.0.0/16 or the like")
+            yield Finding(
+                ("cluster", "podSubnet"),
+                said("podSubnet {network} has fewer than 14 addresses", network=network),
+                "write 10.244.0.0/16 or the like",
+            )
         elif args.get("allocate-node-cidrs") != "false":
             # kubeadm looks at the family's flag alone, kube-controller-manager takes the plain one: both must fit.
             flag = f"node-cidr-mask-size-ipv{network.version}"
@@ -60,12 +128,17 @@ def _mask(network: IPNetwork, flag: str, text: str, *, given: bool) -> Iterator[
     bits = 32 if network.version == 4 else 128
     path: Path = (*_MANAGER, flag) if given else ("cluster", "podSubnet")
     if not re.fullmatch(r"[0-9]{1,3}", text) or int(text) > bits:
-        yield Finding(path, f"{flag} {text} is no prefix length", f"write a number up to {bits}")
+        yield Finding(path, said("{flag} {text} is no prefix length", flag=flag, text=text), said("write a number up to {bits}", bits=bits))
     elif not 0 <= int(text) - network.prefixlen <= 16:
         yield Finding(
             path,
-            f"podSubnet {network} can't be cut into /{text} networks, one a node",
-            f"make {flag} {network.prefixlen} to {min(bits, network.prefixlen + 16)}, or change podSubnet",
+            said("podSubnet {network} can't be cut into /{text} networks, one a node", network=network, text=text),
+            said(
+                "make {flag} {shortest} to {longest}, or change podSubnet",
+                flag=flag,
+                shortest=network.prefixlen,
+                longest=min(bits, network.prefixlen + 16),
+            ),
         )
 
 
@@ -83,19 +156,14 @@ def owned_flags(cluster: Cluster) -> Iterator[Finding]:
 
     Source: kubeadm, manifests.go (extraArgs replace what kubeadm has worked out); kubernetes/website#43862.
     """
-    given = {
-        "apiServer": cluster.api_server_args,
-        "controllerManager": cluster.controller_manager_args,
-        "scheduler": cluster.scheduler_args,
-    }
-    for component, args in given.items():
+    for component, args in _given(cluster).items():
         for name, _ in args:
             key = _OWNED[component].get(name)
             if key:
                 yield Finding(
                     ("cluster", component, "extraArgs", name),
-                    f"{component}'s flag {name} is the inventory's to set",
-                    f"remove it; use {key}",
+                    said("{component}'s flag {name} is the inventory's to set", component=component, name=name),
+                    said("remove it; use {key}", key=key),
                     on_key=True,
                 )
 
@@ -119,14 +187,24 @@ def refused_masks(cluster: Cluster) -> Iterator[Finding]:
     if args.get("allocate-node-cidrs") == "false":
         return
     if plain in args and len(cluster.pod_subnets) > 1:
-        use = f"write {plain}-ipv4 and {plain}-ipv6"
-        yield Finding((*_MANAGER, plain), f"kube-controller-manager refuses {plain} in a dual-stack cluster", use, on_key=True)
+        use = said("write {plain}-ipv4 and {plain}-ipv6", plain=plain)
+        yield Finding(
+            (*_MANAGER, plain), said("kube-controller-manager refuses {plain} in a dual-stack cluster", plain=plain), use, on_key=True
+        )
     elif len(cluster.pod_subnets) == 1:
         for version in (4, 6):
             flag = f"{plain}-ipv{version}"
-            why = f"in a cluster without IPv{version}" if version not in cluster.ip_versions else f"beside {plain}" if plain in args else ""
+            why = (
+                said("in a cluster without IPv{version}", version=version)
+                if version not in cluster.ip_versions
+                else said("beside {plain}", plain=plain)
+                if plain in args
+                else ""
+            )
             if flag in args and why:
-                yield Finding((*_MANAGER, flag), f"kube-controller-manager refuses {flag} {why}", "remove it", on_key=True)
+                yield Finding(
+                    (*_MANAGER, flag), said("kube-controller-manager refuses {flag} {why}", flag=flag, why=why), "remove it", on_key=True
+                )
 
 
 def _off(text: str | None) -> bool:
@@ -177,8 +255,61 @@ def no_election(cluster: Cluster) -> Iterator[Finding]:
         if len(cluster.control_planes) > 1 and _off(dict(args).get("leader-elect")):
             yield Finding(
                 ("cluster", component, "extraArgs", "leader-elect"),
-                f"leader-elect false with {len(cluster.control_planes)} control planes: all of them act at once",
+                said("leader-elect false with {count} control planes: all of them act at once", count=len(cluster.control_planes)),
                 "remove it",
                 on_key=True,
+                fix=Fix("remove"),
                 related=(Related(("hosts", cluster.control_planes[1].index, "role"), "the second of them"),),
             )
+
+
+@rule("KUB029", "error")
+def removed_flags(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A flag of a control-plane component that is gone.
+
+    Why it hurts: the component ends with "unknown flag", its static pod crashes in a loop and `kubeadm init` times out.
+
+    Example: `controllerManager: {extraArgs: {pod-eviction-timeout: 1m}}`, gone in 1.27; `logtostderr`, gone in 1.26; `insecure-port`, gone
+    in 1.24.
+
+    Use instead: what the finding names.
+
+    Source: kubernetes/kubernetes#95856, #108476, #115840; KEP-2845 (klog's flags); kubernetes/kops#15909.
+    """
+    for component, args in _given(cluster).items():
+        for name, _ in args:
+            use = _GONE[component].get(name)
+            if use:
+                yield Finding(
+                    ("cluster", component, "extraArgs", name),
+                    said("{component} of Kubernetes 1.{minor} has no flag {name}", component=component, minor=cluster.minor, name=name),
+                    said("remove it; use {key}", key=use),
+                    on_key=True,
+                )
+
+
+@rule("KUB030", "error")
+def unmounted_files(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A file that the component's container doesn't have.
+
+    Why it hurts: the component is a static pod and sees of the host what kubeadm mounts: certificates and its own kubeconfig. It ends with
+    "no such file or directory" although the file is there, and `kubeadm init` times out.
+
+    Example: `apiServer: {extraArgs: {audit-policy-file: /etc/kubernetes/audit-policy.yaml}}`.
+
+    Use instead: a file below /etc/kubernetes/pki on every control plane, which the API server and the controller manager have; the
+    scheduler has /etc/kubernetes/scheduler.conf alone.
+
+    Source: kubeadm, phases/controlplane/volumes.go; kubernetes/kubernetes#101521 ("you must mount the file").
+    """
+    for component, args in _given(cluster).items():
+        for name, value in args:
+            # Flags of files end so; others with a slash, such as etcd-prefix, name no file.
+            if name.endswith(("config", "file")) and value.startswith("/") and not value.startswith(_MOUNTED[component]):
+                yield Finding(
+                    ("cluster", component, "extraArgs", name),
+                    said("{component} has no {file} in its container ({name})", component=component, file=value, name=name),
+                    "remove it" if component == "scheduler" else "put the file below /etc/kubernetes/pki",
+                )

@@ -1,4 +1,4 @@
-"""HST: the hosts by themselves: names, addresses, roles, and settings that reach nobody."""
+"""HST: the hosts by themselves: names, addresses, interfaces."""
 
 import re
 from collections.abc import Iterator
@@ -8,22 +8,13 @@ from netaddr import IPAddress
 from generator.diagnostics import Related
 from generator.lint import Finding, rule
 from generator.lint.places import LOCAL_NAMES, grouped, host_places, several, unusable
-from generator.model import CONTROL_PLANE, LOAD_BALANCER, Cluster, Host
+from generator.model import Cluster, Host
+from generator.wording import said
 
 # Labels of RFC 1123, in lower case; the whole is the value of a node label, which has at most 63 characters.
 _NAME = re.compile(r"(?=.{1,63}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 # Interfaces that container networks make; ``lo`` carries no VRRP.
 _FOREIGN = re.compile(r"lo|(docker|cni|kube-ipvs|tunl)[0-9]+|(flannel|flannel-v6|vxlan|vxlan-v6)\..*|(cali|veth).*|br-[0-9a-f]{12}")
-_KUBERNETES_KEYS = (
-    "kubelet",
-    "kubeletExtraArgs",
-    "labels",
-    "taints",
-    "imagePullPolicy",
-    "ignorePreflightErrors",
-    "containerRuntimeVersion",
-    "proxy",
-)
 
 
 @rule("HST001", "error")
@@ -45,7 +36,7 @@ def duplicate_name(cluster: Cluster) -> Iterator[Finding]:
         if other is not host:
             yield Finding(
                 ("hosts", host.index, "name"),
-                f"{host.label()} has the name of {other.label()}",
+                said("{host} has the name of {other}", host=host.label(), other=other.label()),
                 "give every host a name of its own",
                 related=(Related(("hosts", other.index, "name"), "the first of them"),),
             )
@@ -71,7 +62,7 @@ def duplicate_address(cluster: Cluster) -> Iterator[Finding]:
             if other is not host:
                 yield Finding(
                     host_places(cluster, host)[index].path,
-                    f"{host.label()} and {other.label()} have one address {address.ip}",
+                    said("{host} and {other} have one address {address}", host=host.label(), other=other.label(), address=address.ip),
                     "write the address that each of them really has",
                     related=(Related(("hosts", other.index, "address"), "the first of them"),),
                 )
@@ -94,10 +85,10 @@ def bad_name(cluster: Cluster) -> Iterator[Finding]:
     """
     for host in cluster.hosts:
         if not _NAME.fullmatch(host.name):
-            shown = host.name if len(host.name) <= 63 else f"of {len(host.name)} characters"
+            shown = host.name if len(host.name) <= 63 else said("of {count} characters", count=len(host.name))
             yield Finding(
                 ("hosts", host.index, "name"),
-                f"host name {shown} can't be a node's",
+                said("host name {shown} can't be a node's", shown=shown),
                 "use lower-case letters, digits, hyphens and dots, at most 63 characters, a letter or digit at each end",
             )
 
@@ -118,7 +109,11 @@ def reserved_name(cluster: Cluster) -> Iterator[Finding]:
     """
     for host in cluster.hosts:
         if host.name.lower() in LOCAL_NAMES:
-            yield Finding(("hosts", host.index, "name"), f"hosts[{host.index}] is called {host.name}", "write the host's own name")
+            yield Finding(
+                ("hosts", host.index, "name"),
+                said("hosts[{index}] is called {name}", index=host.index, name=host.name),
+                "write the host's own name",
+            )
 
 
 @rule("HST005", "error")
@@ -141,7 +136,7 @@ def unusable_address(cluster: Cluster) -> Iterator[Finding]:
             if why:
                 yield Finding(
                     host_places(cluster, host)[index].path,
-                    f"{host.label()} can't have {address}: it is {why}",
+                    said("{host} can't have {address}: it is {why}", host=host.label(), address=address, why=why),
                     "write the address that `ip address` shows on the host, with the prefix of its network",
                 )
 
@@ -167,10 +162,16 @@ def gateway_elsewhere(cluster: Cluster) -> Iterator[Finding]:
             far = [h for h in near if not any(a.version == version and a.first <= value <= a.last for a in h.addresses)]
             # A load balancer may lack the second family of a shared default; nobody has a use for a family that all lack.
             if not near:
-                yield Finding(path, f"gateway {gateway}: no IPv{version} address on {several(hosts)}", "remove it, or add such an address")
+                yield Finding(
+                    path,
+                    said("gateway {gateway}: no IPv{version} address on {hosts}", gateway=gateway, version=version, hosts=several(hosts)),
+                    "remove it, or add such an address",
+                )
             elif far:
                 yield Finding(
-                    path, f"gateway {gateway} is outside of the network of {several(far)}", "give such a host a gateway of its own"
+                    path,
+                    said("gateway {gateway} is outside of the network of {hosts}", gateway=gateway, hosts=several(far)),
+                    "give such a host a gateway of its own",
                 )
 
 
@@ -194,7 +195,7 @@ def own_gateway(cluster: Cluster) -> Iterator[Finding]:
                 if (address.version, address.value) in gateways:
                     yield Finding(
                         host_places(cluster, host)[index].path,
-                        f"{host.label()} has the address of its gateway {address.ip}",
+                        said("{host} has the address of its gateway {address}", host=host.label(), address=address.ip),
                         "write the router's address as gateway, or the host's own as address",
                     )
 
@@ -215,7 +216,11 @@ def no_interface(cluster: Cluster) -> Iterator[Finding]:
     """
     hosts = [h for h in cluster.hosts if not h.settings.interface]
     if hosts:
-        yield Finding(("hosts", hosts[0].index), f"{several(hosts)}: no interface", "add `interface:` to hostDefaults or to the host")
+        yield Finding(
+            ("hosts", hosts[0].index),
+            said("{hosts}: no interface", hosts=several(hosts)),
+            "add `interface:` to hostDefaults or to the host",
+        )
 
 
 @rule("HST009", "error")
@@ -233,7 +238,11 @@ def no_os(cluster: Cluster) -> Iterator[Finding]:
     """
     hosts = [h for h in cluster.hosts if not h.settings.os]
     if hosts:
-        yield Finding(("hosts", hosts[0].index), f"{several(hosts)}: no os", "add `os:` to hostDefaults or to the host, such as rocky-9")
+        yield Finding(
+            ("hosts", hosts[0].index),
+            said("{hosts}: no os", hosts=several(hosts)),
+            "add `os:` to hostDefaults or to the host, such as rocky-9",
+        )
 
 
 @rule("HST010", "error")
@@ -253,132 +262,39 @@ def foreign_interface(cluster: Cluster) -> Iterator[Finding]:
     for path, hosts in grouped(cluster, cluster.hosts, "interface").items():
         name = hosts[0].settings.interface
         if _FOREIGN.fullmatch(name):
-            yield Finding(path, f"interface {name} can't carry the address of {several(hosts)}", "name the interface of the host's network")
-
-
-@rule("HST011", "error")
-def no_control_plane(cluster: Cluster) -> Iterator[Finding]:
-    """
-    No host is a control plane.
-
-    Why it hurts: there is nothing to join.
-
-    Example: an inventory whose hosts are all `role: worker`.
-
-    Use instead: `role: control-plane` on one, three or five hosts.
-
-    Source: design.md, section 1.
-    """
-    if not cluster.control_planes:
-        yield Finding(("hosts",), "no host is a control plane", "give one, three or five hosts `role: control-plane`", on_key=True)
-
-
-@rule("HST012", "error")
-def even_control_planes(cluster: Cluster) -> Iterator[Finding]:
-    """
-    An even number of control planes.
-
-    Why it hurts: etcd needs more than half of its members. Two stop when either one fails, four when two fail: one more host to break, and
-    none more that may.
-
-    Example: two hosts with `role: control-plane`.
-
-    Use instead: three (one may fail) or five (two may fail).
-
-    Source: etcd FAQ, "Why an odd number of cluster members?"; kubespray and KubeKey refuse it too.
-    """
-    planes = cluster.control_planes
-    if planes and len(planes) % 2 == 0:
-        yield Finding(
-            ("hosts", planes[-1].index, "role"),
-            f"{len(planes)} control planes, an even number",
-            f"make it {len(planes) - 1} or {len(planes) + 1}: {len(planes)} survive no more failures than {len(planes) - 1}",
-        )
-
-
-@rule("HST013", "warning")
-def many_control_planes(cluster: Cluster) -> Iterator[Finding]:
-    """
-    More than seven control planes.
-
-    Why it hurts: every write waits for more than half of the etcd members, so each further one makes the cluster slower.
-
-    Example: nine hosts with `role: control-plane`.
-
-    Use instead: three, five or seven; the others as workers.
-
-    Source: etcd FAQ, "What is maximum cluster size?" (no more than seven).
-    """
-    planes = cluster.control_planes
-    if len(planes) > 7:
-        yield Finding(("hosts", planes[7].index, "role"), f"{len(planes)} control planes", "seven are the most that etcd advises")
-
-
-@rule("HST014", "error")
-def idle_priority(cluster: Cluster) -> Iterator[Finding]:
-    """
-    A VRRP priority on a host that never holds the VIP.
-
-    Why it hurts: whoever wrote it expects this host to carry the VIP, and it won't.
-
-    Example: `{name: node-1, role: worker, priority: 150}`.
-
-    Use instead: `priority` on the load balancers; where no host has that role, these are the control planes.
-
-    Source: design.md, section 1 (roles).
-    """
-    carriers = {h.index for h in cluster.load_balancers}
-    if carriers or len(cluster.control_planes) == 1:
-        for host in cluster.hosts:
-            if host.priority is not None and host.index not in carriers:
-                yield Finding(
-                    ("hosts", host.index, "priority"),
-                    f"{host.label()} never holds the VIP: priority {host.priority} has no effect",
-                    "remove it, or set it on a host that carries the load balancer",
-                    on_key=True,
-                )
-
-
-@rule("HST015", "error")
-def idle_weight(cluster: Cluster) -> Iterator[Finding]:
-    """
-    A weight on a host without an API server.
-
-    Why it hurts: the load balancer forwards to control planes only, so the weight changes nothing.
-
-    Example: `{name: node-1, role: worker, weight: 5}`.
-
-    Use instead: `weight` on control planes, or `loadBalancer.nginx.weight` for all of them.
-
-    Source: design.md, section 1 (roles).
-    """
-    for host in cluster.hosts:
-        if host.weight is not None and host.role != CONTROL_PLANE:
             yield Finding(
-                ("hosts", host.index, "weight"),
-                f"{host.label()} has no API server: weight {host.weight} has no effect",
-                "remove it, or set it on a control plane",
-                on_key=True,
+                path,
+                said("interface {name} can't carry the address of {hosts}", name=name, hosts=several(hosts)),
+                "name the interface of the host's network",
             )
 
 
-@rule("HST016", "error")
-def no_kubelet(cluster: Cluster) -> Iterator[Finding]:
+@rule("HST017", "warning")
+def silent_time_server(cluster: Cluster) -> Iterator[Finding]:
     """
-    Kubernetes settings on a dedicated load balancer.
+    A time server that answers nobody.
 
-    Why it hurts: no kubelet and no container runtime run there, so a label or a taint that somebody relies on never exists.
+    Why it hurts: step 20 makes that host's chrony a client like all others, one that serves no time; every host that asks it goes by its
+    own clock, and certificates and etcd want one clock.
 
-    Example: `{name: lb-1, role: load-balancer, labels: {zone: hall-2}}`.
+    Example: `hostDefaults: {ntpServers: [192.168.1.25]}` where master-1 is 192.168.1.25.
 
-    Use instead: remove the key; or `role: worker`, where the host is to be a node.
+    Use instead: the site's time server; or `ntpServers: []` on that host, whose own chrony then `allow`s the others.
 
-    Source: design.md, section 1 (roles).
+    Source: chrony.conf(5), *allow* (no client may connect by default).
     """
-    for host in cluster.hosts:
-        if host.role == LOAD_BALANCER:
-            for key in _KUBERNETES_KEYS:
-                if key in cluster.lock["hosts"][host.index]:
-                    yield Finding(
-                        ("hosts", host.index, key), f"{host.label()} runs no kubelet: {key} has no effect", "remove it", on_key=True
-                    )
+    owners = {str(a.ip): h for h in cluster.hosts for a in h.addresses} | {h.name.lower(): h for h in cluster.hosts}
+    for path, hosts in grouped(cluster, cluster.hosts, "ntpServers").items():
+        for index, server in enumerate(hosts[0].settings.ntp_servers):
+            owner = owners.get(server.lower())
+            if owner is not None and owner.settings.ntp_servers:
+                yield Finding(
+                    (*path, index),
+                    said(
+                        "time server {server} of {hosts} is {owner}, a client itself",
+                        server=server,
+                        hosts=several(hosts),
+                        owner=owner.label(),
+                    ),
+                    said("name the site's time server, or write `ntpServers: []` on {owner}", owner=owner.label()),
+                )

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from netaddr import valid_ipv6
 
 from generator import versions
-from generator.diagnostics import Path, Related
+from generator.diagnostics import Fix, Path, Related
 from generator.lint import Finding, rule
 from generator.lint.places import grouped, seconds, several
 from generator.model import Cluster
+from generator.wording import said
 
+# Go's time.Duration: 63 bits of nanoseconds, somewhat more than 292 years.
+_LONGEST = (1 << 63) // 10**9
 _SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 
 
@@ -55,7 +58,9 @@ def no_image_tags(cluster: Cluster) -> Iterator[Finding]:
     if missing:
         yield Finding(
             ("cluster", "kubernetesVersion"),
-            f"no image tags of {', '.join(missing)} are known for Kubernetes {cluster.kubernetes_version}",
+            said(
+                "no image tags of {names} are known for Kubernetes {version}", names=", ".join(missing), version=cluster.kubernetes_version
+            ),
             "add them to cluster.images, from `kubeadm config images list` of that release",
         )
 
@@ -76,7 +81,12 @@ def unknown_minor(cluster: Cluster) -> Iterator[Finding]:
     if not versions.OLDEST_MINOR <= cluster.minor <= versions.NEWEST_MINOR:
         yield Finding(
             ("cluster", "kubernetesVersion"),
-            f"Kubernetes {cluster.kubernetes_version} is not among 1.{versions.OLDEST_MINOR} to 1.{versions.NEWEST_MINOR}",
+            said(
+                "Kubernetes {version} is not among 1.{oldest} to 1.{newest}",
+                version=cluster.kubernetes_version,
+                oldest=versions.OLDEST_MINOR,
+                newest=versions.NEWEST_MINOR,
+            ),
             "choose a release of these minors",
         )
 
@@ -96,7 +106,9 @@ def endpoint_port_range(cluster: Cluster) -> Iterator[Finding]:
     """
     endpoint = cluster.endpoint
     if endpoint is not None and endpoint.port != 0 and not 1 <= endpoint.port <= 65535:
-        yield Finding(("controlPlaneEndpoint", "port"), f"port {endpoint.port} is not in 1 to 65535", "write a port such as 16443")
+        yield Finding(
+            ("controlPlaneEndpoint", "port"), said("port {port} is not in 1 to 65535", port=endpoint.port), "write a port such as 16443"
+        )
 
 
 @rule("KUB005", "error")
@@ -115,9 +127,13 @@ def service_size(cluster: Cluster) -> Iterator[Finding]:
     for network in cluster.service_subnets:
         bits = (32 if network.version == 4 else 128) - network.prefixlen
         if 1 << bits < 10 or bits > 20:
-            limits = "/12 to /28" if network.version == 4 else "/108 to /124"
-            what = "wide" if bits > 20 else "small"
-            yield Finding(("cluster", "serviceSubnet"), f"serviceSubnet {network} is too {what}", f"write {limits}")
+            limits = said("/12 to /28") if network.version == 4 else said("/108 to /124")
+            what = (
+                said("serviceSubnet {network} is too wide", network=network)
+                if bits > 20
+                else said("serviceSubnet {network} is too small", network=network)
+            )
+            yield Finding(("cluster", "serviceSubnet"), what, said("write {limits}", limits=limits))
 
 
 @rule("KUB007", "error")
@@ -137,11 +153,11 @@ def feature_gates(cluster: Cluster) -> Iterator[Finding]:
     for name, _ in cluster.feature_gates:
         first, last = versions.KUBEADM_GATES.get(name, (0, 0))
         if not first <= cluster.minor <= last:
-            known = f"1.{first} to 1.{last} know it" if last else "no release of kubeadm knows it"
+            known = said("1.{first} to 1.{last} know it", first=first, last=last) if last else said("no release of kubeadm knows it")
             yield Finding(
                 ("cluster", "featureGates", name),
-                f"kubeadm 1.{cluster.minor} has no feature gate {name}",
-                f"remove it: {known}",
+                said("kubeadm 1.{minor} has no feature gate {name}", minor=cluster.minor, name=name),
+                said("remove it: {known}", known=known),
                 on_key=True,
             )
 
@@ -168,7 +184,13 @@ def too_new_settings(cluster: Cluster) -> Iterator[Finding]:
         if value and cluster.minor < minor:
             yield Finding(
                 ("cluster", key),
-                f"{key} {value} needs Kubernetes 1.{minor}, this is {cluster.kubernetes_version}",
+                said(
+                    "{key} {value} needs Kubernetes 1.{minor}, this is {version}",
+                    key=key,
+                    value=value,
+                    minor=minor,
+                    version=cluster.kubernetes_version,
+                ),
                 "remove it, or choose a newer kubernetesVersion",
                 related=(Related(("cluster", "kubernetesVersion"), "the release"),),
             )
@@ -201,7 +223,10 @@ def bad_san(cluster: Cluster) -> Iterator[Finding]:
     for path, names in lists.items():
         for index, name in enumerate(names):
             if not _is_san(name):
-                yield Finding((*path, index), f"{name} can't be a certificate's name", "write an address or a name in lower case")
+                # DNS knows no case.
+                fix = Fix("set", name.lower()) if _is_san(name.lower()) else None
+                message = said("{name} can't be a certificate's name", name=name)
+                yield Finding((*path, index), message, "write an address or a name in lower case", fix=fix)
 
 
 @rule("KUB010", "error")
@@ -220,7 +245,31 @@ def ignore_all(cluster: Cluster) -> Iterator[Finding]:
     for path, hosts in grouped(cluster, cluster.kubernetes_hosts, "ignorePreflightErrors").items():
         names = {name.lower() for name in hosts[0].settings.ignore_preflight_errors}
         if "all" in names and len(names) > 1:
-            yield Finding(path, f"ignorePreflightErrors of {several(hosts)} mixes all with single checks", "name single checks only")
+            yield Finding(
+                path, said("ignorePreflightErrors of {hosts} mixes all with single checks", hosts=several(hosts)), "name single checks only"
+            )
+
+
+@rule("KUB040", "warning")
+def ignore_everything(cluster: Cluster) -> Iterator[Finding]:
+    """
+    Every preflight check is ignored.
+
+    Why it hurts: kubeadm goes on over a port that is in use, over the data of an old etcd, over a host without forwarding; what a check
+    would have said in a second shows as a timeout minutes later.
+
+    Example: `ignorePreflightErrors: [all]`.
+
+    Use instead: the names of the checks that are known to be wrong here, such as `[SystemVerification]`; preflight lists them.
+
+    Source: kubeadm, preflight/checks.go; kubeadm init, --ignore-preflight-errors ("Value 'all' ignores errors from all checks").
+    """
+    for path, hosts in grouped(cluster, cluster.kubernetes_hosts, "ignorePreflightErrors").items():
+        # Beside others it is refused: rule KUB010.
+        if {name.lower() for name in hosts[0].settings.ignore_preflight_errors} == {"all"}:
+            yield Finding(
+                path, said("ignorePreflightErrors of {hosts} ignores every check", hosts=several(hosts)), "name single checks only"
+            )
 
 
 @rule("KUB012", "warning")
@@ -237,7 +286,11 @@ def ipvs_proxy(cluster: Cluster) -> Iterator[Finding]:
     Source: kubernetes/enhancements#6120; kubernetes/kubeadm#3309.
     """
     if cluster.proxy_mode == "ipvs" and cluster.minor >= 35:
-        yield Finding(("cluster", "kubeProxy", "mode"), f"ipvs is deprecated in Kubernetes 1.{cluster.minor}", "use nftables or iptables")
+        yield Finding(
+            ("cluster", "kubeProxy", "mode"),
+            said("ipvs is deprecated in Kubernetes 1.{minor}", minor=cluster.minor),
+            "use nftables or iptables",
+        )
 
 
 @rule("KUB013", "error")
@@ -254,7 +307,11 @@ def nftables_proxy(cluster: Cluster) -> Iterator[Finding]:
     Source: KEP-3866 (alpha in 1.29, beta in 1.31, stable in 1.33).
     """
     if cluster.proxy_mode == "nftables" and cluster.minor < 31:
-        yield Finding(("cluster", "kubeProxy", "mode"), f"Kubernetes 1.{cluster.minor} has no nftables mode by default", "use iptables")
+        yield Finding(
+            ("cluster", "kubeProxy", "mode"),
+            said("Kubernetes 1.{minor} has no nftables mode by default", minor=cluster.minor),
+            "use iptables",
+        )
 
 
 @rule("KUB014", "warning")
@@ -272,7 +329,11 @@ def idle_strict_arp(cluster: Cluster) -> Iterator[Finding]:
     """
     if cluster.strict_arp and cluster.proxy_mode != "ipvs":
         yield Finding(
-            ("cluster", "kubeProxy", "strictARP"), f"strictARP has no effect in {cluster.proxy_mode} mode", "remove it", on_key=True
+            ("cluster", "kubeProxy", "strictARP"),
+            said("strictARP has no effect in {mode} mode", mode=cluster.proxy_mode),
+            "remove it",
+            on_key=True,
+            fix=Fix("remove"),
         )
 
 
@@ -293,4 +354,32 @@ def leaf_outlives_ca(cluster: Cluster) -> Iterator[Finding]:
     leaf, authority = cluster.certificate_validity or "8760h", cluster.ca_certificate_validity or "87600h"
     if seconds(leaf) > seconds(authority):
         key = "certificateValidityPeriod" if cluster.certificate_validity else "caCertificateValidityPeriod"
-        yield Finding(("cluster", key), f"certificates of {leaf} outlive their CA of {authority}", "make the CA live longer")
+        yield Finding(
+            ("cluster", key),
+            said("certificates of {leaf} outlive their CA of {authority}", leaf=leaf, authority=authority),
+            "make the CA live longer",
+        )
+
+
+@rule("KUB039", "error")
+def endless_duration(cluster: Cluster) -> Iterator[Finding]:
+    """
+    A duration that kubeadm can't count.
+
+    Why it hurts: kubeadm's durations end at 292 years, 2562047h; it refuses its whole configuration for a longer one ("invalid duration").
+
+    Example: `caCertificateValidityPeriod: 8760000h`, a thousand years.
+
+    Use instead: at most 2562047h; 876000h is a hundred years.
+
+    Source: Go, time.Duration and time.ParseDuration.
+    """
+    durations: dict[Path, str] = {
+        ("cluster", "certificateValidityPeriod"): cluster.certificate_validity,
+        ("cluster", "caCertificateValidityPeriod"): cluster.ca_certificate_validity,
+        ("cluster", "timeouts", "controlPlane"): cluster.control_plane_timeout,
+        ("cluster", "timeouts", "discovery"): cluster.discovery_timeout,
+    }
+    for path, text in durations.items():
+        if seconds(text) >= _LONGEST:
+            yield Finding(path, said("{key} {text} is longer than kubeadm can count", key=path[-1], text=text), "write at most 2562047h")

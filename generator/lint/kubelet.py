@@ -1,42 +1,49 @@
 """KUB: what the kubelet refuses: flags, labels, taints, fields of KubeletConfiguration."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from generator.diagnostics import Path
 from generator.lint import Finding, rule
-from generator.lint.places import grouped, node_mask, said, seconds, several
-from generator.model import Cluster, Flannel, Host
+from generator.lint.places import grouped, node_mask, per_kubelet, seconds, several
+from generator.model import Cluster, Flannel
+from generator.wording import said
 
 _OWNED = {
-    "bootstrap-kubeconfig": "nothing: kubeadm makes the file",
-    "cgroup-driver": "nothing: it is systemd, as in the container runtime",
+    "bootstrap-kubeconfig": said("nothing: kubeadm makes the file"),
+    "cgroup-driver": said("nothing: it is systemd, as in the container runtime"),
     "cluster-dns": "cluster.serviceSubnet",
     "cluster-domain": "cluster.dnsDomain",
     "config": "kubelet",
     "container-runtime-endpoint": "cluster.containerRuntime",
     "hostname-override": "hosts[].name",
-    "kubeconfig": "nothing: kubeadm makes the file",
+    "kubeconfig": said("nothing: kubeadm makes the file"),
     "node-ip": "hosts[].address",
     "node-labels": "labels",
     "register-with-taints": "taints",
 }
-_CNI = "nothing: the container runtime calls the plugins"
-# Flag: first minor without it, and what stands in its place (kubernetes/kubernetes#106907, #107096, #114017, #122082, #122363, #133779).
+_CNI = said("nothing: the container runtime calls the plugins")
+_STDERR = said("nothing: the journal has what the kubelet logs")
+# Flag: first minor without it, and what stands in its place (kubernetes/kubernetes#106907, #107096, #114017, #122082, #122363, #133779;
+# klog's flags: KEP-2845).
 _REMOVED: dict[str, tuple[int, str]] = {
+    "alsologtostderr": (26, _STDERR),
     "cni-bin-dir": (24, _CNI),
     "cni-cache-dir": (24, _CNI),
     "cni-conf-dir": (24, _CNI),
     "container-runtime": (27, "cluster.containerRuntime"),
     "docker-endpoint": (24, "cluster.containerRuntime"),
-    "image-pull-progress-deadline": (24, "nothing"),
-    "iptables-drop-bit": (31, "nothing"),
-    "iptables-masquerade-bit": (31, "nothing"),
-    "keep-terminated-pod-volumes": (30, "nothing"),
+    "image-pull-progress-deadline": (24, said("nothing")),
+    "iptables-drop-bit": (31, said("nothing")),
+    "iptables-masquerade-bit": (31, said("nothing")),
+    "keep-terminated-pod-volumes": (30, said("nothing")),
+    "log-dir": (26, _STDERR),
+    "log-file": (26, _STDERR),
+    "logtostderr": (26, _STDERR),
     "network-plugin": (24, _CNI),
     "network-plugin-mtu": (24, "cluster.cni.mtu"),
-    "non-masquerade-cidr": (24, "nothing"),
+    "non-masquerade-cidr": (24, said("nothing")),
     "pod-infra-container-image": (35, "cluster.images.pause"),
+    "stderrthreshold": (26, _STDERR),
 }
 # pkg/kubelet/eviction/api: signal and the first minor that knows it.
 _SIGNALS = {
@@ -84,8 +91,8 @@ def owned_kubelet_flags(cluster: Cluster) -> Iterator[Finding]:
         for name, _ in hosts[0].settings.kubelet_extra_args:
             key = _OWNED.get(name)
             if key:
-                message = f"kubelet flag {name} of {several(hosts)} is the inventory's to set"
-                yield Finding((*path, name), message, f"remove it; use {key}", on_key=True)
+                message = said("kubelet flag {name} of {hosts} is the inventory's to set", name=name, hosts=several(hosts))
+                yield Finding((*path, name), message, said("remove it; use {key}", key=key), on_key=True)
 
 
 @rule("KUB017", "error")
@@ -105,27 +112,8 @@ def removed_kubelet_flags(cluster: Cluster) -> Iterator[Finding]:
         for name, _ in hosts[0].settings.kubelet_extra_args:
             gone, key = _REMOVED.get(name, (999, ""))
             if cluster.minor >= gone:
-                message = f"kubelet 1.{cluster.minor} of {several(hosts)} refuses the flag {name}"
-                yield Finding((*path, name), message, f"remove it; use {key}", on_key=True)
-
-
-def _per_setting(cluster: Cluster, check: Callable[[dict[str, Any]], Iterator[tuple[str, str, str]]]) -> Iterator[Finding]:
-    """
-    Findings of *check* over each distinct KubeletConfiguration, once a place.
-
-    *check* takes the fields and yields the field that is wrong (``field/key`` for one of its keys), a message and a remedy.
-    """
-    found: dict[tuple[Path, str], tuple[str, list[Host]]] = {}
-    known: dict[int, list[tuple[str, str, str]]] = {}
-    for host in cluster.kubernetes_hosts:
-        key = id(host.settings)
-        if key not in known:
-            known[key] = list(check(dict(host.settings.kubelet)))
-        for field, message, remedy in known[key]:
-            path = said(cluster, host, "kubelet", *field.split("/"))
-            found.setdefault((path, message), (remedy, []))[1].append(host)
-    for (path, message), (remedy, hosts) in found.items():
-        yield Finding(path, f"{several(hosts)}: {message}", remedy, on_key=True)
+                message = said("kubelet 1.{minor} of {hosts} refuses the flag {name}", minor=cluster.minor, hosts=several(hosts), name=name)
+                yield Finding((*path, name), message, said("remove it; use {key}", key=key), on_key=True)
 
 
 @rule("KUB018", "error")
@@ -144,9 +132,9 @@ def too_new_field(cluster: Cluster) -> Iterator[Finding]:
 
     def check(fields: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         if "failCgroupV1" in fields and cluster.minor < 31:
-            yield "failCgroupV1", f"kubelet 1.{cluster.minor} has no field failCgroupV1", "remove it"
+            yield "failCgroupV1", said("kubelet 1.{minor} has no field failCgroupV1", minor=cluster.minor), "remove it"
 
-    yield from _per_setting(cluster, check)
+    yield from per_kubelet(cluster, check)
 
 
 @rule("KUB019", "error")
@@ -167,9 +155,9 @@ def image_thresholds(cluster: Cluster) -> Iterator[Finding]:
         high, low = fields.get("imageGCHighThresholdPercent", 85), fields.get("imageGCLowThresholdPercent", 80)
         field = "imageGCLowThresholdPercent" if "imageGCLowThresholdPercent" in fields else "imageGCHighThresholdPercent"
         if low >= high:
-            yield field, f"image thresholds are {low} and {high}", "make imageGCLowThresholdPercent the lower one"
+            yield field, said("image thresholds are {low} and {high}", low=low, high=high), "make imageGCLowThresholdPercent the lower one"
 
-    yield from _per_setting(cluster, check)
+    yield from per_kubelet(cluster, check)
 
 
 @rule("KUB020", "error")
@@ -189,9 +177,13 @@ def shutdown_periods(cluster: Cluster) -> Iterator[Finding]:
     def check(fields: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         critical, whole = fields.get("shutdownGracePeriodCriticalPods", "0s"), fields.get("shutdownGracePeriod", "0s")
         if seconds(critical) > seconds(whole):
-            yield "shutdownGracePeriodCriticalPods", f"critical pods get {critical} of {whole}", "make shutdownGracePeriod the longer one"
+            yield (
+                "shutdownGracePeriodCriticalPods",
+                said("critical pods get {critical} of {whole}", critical=critical, whole=whole),
+                "make shutdownGracePeriod the longer one",
+            )
 
-    yield from _per_setting(cluster, check)
+    yield from per_kubelet(cluster, check)
 
 
 @rule("KUB021", "error")
@@ -213,7 +205,7 @@ def restricted_labels(cluster: Cluster) -> Iterator[Finding]:
             ours = f".{domain}".endswith((".kubernetes.io", ".k8s.io"))
             allowed = f".{domain}".endswith((".kubelet.kubernetes.io", ".node.kubernetes.io")) or name in _KUBELET_LABELS
             if ours and not allowed:
-                message = f"label {name} of {several(hosts)} is not the kubelet's to set"
+                message = said("label {name} of {hosts} is not the kubelet's to set", name=name, hosts=several(hosts))
                 yield Finding((*path, name), message, "use a prefix of your own, or node.kubernetes.io/", on_key=True)
 
 
@@ -234,7 +226,9 @@ def equal_taints(cluster: Cluster) -> Iterator[Finding]:
         seen: set[tuple[str, str]] = set()
         for index, taint in enumerate(hosts[0].settings.taints or ()):
             if (taint.key, taint.effect) in seen:
-                message = f"{several(hosts)}: two taints {taint.key} with effect {taint.effect}"
+                message = said(
+                    "{hosts}: two taints {taint} with effect {effect}", hosts=several(hosts), taint=taint.key, effect=taint.effect
+                )
                 yield Finding((*path, index), message, "keep one of the two")
             seen.add((taint.key, taint.effect))
 
@@ -255,7 +249,11 @@ def swap_kept(cluster: Cluster) -> Iterator[Finding]:
     for path, hosts in grouped(cluster, cluster.kubernetes_hosts, "swap").items():
         refusing = [h for h in hosts if h.settings.swap == "keep" and dict(h.settings.kubelet).get("failSwapOn", True)]
         if refusing:
-            yield Finding(path, f"swap stays on {several(refusing)}, where the kubelet refuses it", "add `kubelet: {failSwapOn: false}`")
+            yield Finding(
+                path,
+                said("swap stays on {hosts}, where the kubelet refuses it", hosts=several(refusing)),
+                "add `kubelet: {failSwapOn: false}`",
+            )
 
 
 @rule("KUB027", "error")
@@ -277,9 +275,13 @@ def eviction_signals(cluster: Cluster) -> Iterator[Finding]:
         for signal, _ in fields.get("evictionHard", ()):
             if cluster.minor < _SIGNALS.get(signal, 999):
                 known = ", ".join(name for name, minor in _SIGNALS.items() if cluster.minor >= minor)
-                yield f"evictionHard/{signal}", f"kubelet 1.{cluster.minor} has no eviction signal {signal}", f"use one of {known}"
+                yield (
+                    f"evictionHard/{signal}",
+                    said("kubelet 1.{minor} has no eviction signal {signal}", minor=cluster.minor, signal=signal),
+                    said("use one of {known}", known=known),
+                )
 
-    yield from _per_setting(cluster, check)
+    yield from per_kubelet(cluster, check)
 
 
 @rule("KUB028", "warning")
@@ -290,7 +292,7 @@ def more_pods_than_addresses(cluster: Cluster) -> Iterator[Finding]:
     Why it hurts: flannel's nodes take the addresses of pods from one network each, by default a /24; when it is used up the scheduler,
     which counts maxPods alone, still sends pods, and they stay in ContainerCreating ("no IP addresses available in range").
 
-    Example: `kubelet: {maxPods: 500}` with node networks of /24, which hold 254.
+    Example: `kubelet: {maxPods: 500}` with node networks of /24, which hold 253: one address is the bridge's, the gateway.
 
     Use instead: a lower maxPods, or a shorter node-cidr-mask-size-ipv4: 23 for 500 pods.
 
@@ -307,8 +309,12 @@ def more_pods_than_addresses(cluster: Cluster) -> Iterator[Finding]:
     def check(fields: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         pods = fields.get("maxPods", 110)
         for size, text in room.items():
-            if pods > size - 2:
-                message = f"{pods} pods a node, its /{text} network holds {size - 2}"
-                yield "maxPods", message, f"make maxPods {size - 2} or less, or node-cidr-mask-size-ipv4 less than {text}"
+            if pods > size - 3:  # the network's own, the broadcast and the bridge's address
+                message = said("{pods} pods a node, its /{text} network holds {size}", pods=pods, text=text, size=size - 3)
+                yield (
+                    "maxPods",
+                    message,
+                    said("make maxPods {size} or less, or node-cidr-mask-size-ipv4 less than {text}", size=size - 3, text=text),
+                )
 
-    yield from _per_setting(cluster, check)
+    yield from per_kubelet(cluster, check)

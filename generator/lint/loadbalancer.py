@@ -8,6 +8,7 @@ from generator.diagnostics import Related
 from generator.lint import Finding, rule
 from generator.lint.places import grouped, several, vip_places
 from generator.model import LOAD_BALANCER, Cluster, Host
+from generator.wording import said
 
 
 @rule("LBR001", "error")
@@ -27,7 +28,7 @@ def no_endpoint(cluster: Cluster) -> Iterator[Finding]:
     if len(cluster.control_planes) > 1 and cluster.endpoint is None and cluster.load_balancer is None:
         yield Finding(
             ("hosts", cluster.control_planes[1].index, "role"),
-            f"{len(cluster.control_planes)} control planes without controlPlaneEndpoint and loadBalancer",
+            said("{count} control planes without controlPlaneEndpoint and loadBalancer", count=len(cluster.control_planes)),
             "add both: a name, a VIP and a port, and keepalived's virtualRouterId",
         )
 
@@ -48,7 +49,12 @@ def half_endpoint(cluster: Cluster) -> Iterator[Finding]:
     """
     if (cluster.endpoint is None) != (cluster.load_balancer is None):
         has, lacks = ("controlPlaneEndpoint", "loadBalancer") if cluster.endpoint else ("loadBalancer", "controlPlaneEndpoint")
-        yield Finding((has,), f"{has} without {lacks}", f"add {lacks}; one control plane alone needs neither", on_key=True)
+        yield Finding(
+            (has,),
+            said("{has} without {lacks}", has=has, lacks=lacks),
+            said("add {lacks}; one control plane alone needs neither", lacks=lacks),
+            on_key=True,
+        )
 
 
 @rule("LBR003", "error")
@@ -68,7 +74,7 @@ def idle_load_balancers(cluster: Cluster) -> Iterator[Finding]:
     if hosts and cluster.endpoint is None and cluster.load_balancer is None:
         yield Finding(
             ("hosts", hosts[0].index, "role"),
-            f"{several(hosts)}: load balancer without controlPlaneEndpoint and loadBalancer",
+            said("{hosts}: load balancer without controlPlaneEndpoint and loadBalancer", hosts=several(hosts)),
             "add both, or give the host another role",
         )
 
@@ -115,7 +121,7 @@ def single_load_balancer(cluster: Cluster) -> Iterator[Finding]:
         host = cluster.load_balancers[0]
         yield Finding(
             ("hosts", host.index, "role"),
-            f"{host.label()} is the only load balancer of {len(cluster.control_planes)} control planes",
+            said("{host} is the only load balancer of {count} control planes", host=host.label(), count=len(cluster.control_planes)),
             "add a second one, or leave the role out: then the control planes carry the VIP",
         )
 
@@ -137,7 +143,7 @@ def vip_on_one_host(cluster: Cluster) -> Iterator[Finding]:
     if len(cluster.load_balancers) == 1 and len(cluster.control_planes) <= 1:
         yield Finding(
             ("controlPlaneEndpoint",),
-            f"{cluster.load_balancers[0].label()} alone can hold the VIP",
+            said("{host} alone can hold the VIP", host=cluster.load_balancers[0].label()),
             "nothing to do if the cluster is to grow later",
             on_key=True,
         )
@@ -195,8 +201,13 @@ def ipvs_port(cluster: Cluster) -> Iterator[Finding]:
     if _ipvs(cluster, "DR") or _ipvs(cluster, "TUN"):
         yield Finding(
             ("controlPlaneEndpoint", "port"),
-            f"{cluster.ipvs.forwarding} can't translate port {endpoint.port} to the API's {cluster.api_port}",
-            f"write port {cluster.api_port}",
+            said(
+                "{forwarding} can't translate port {port} to the API's {api}",
+                forwarding=cluster.ipvs.forwarding,
+                port=endpoint.port,
+                api=cluster.api_port,
+            ),
+            said("write port {api}", api=cluster.api_port),
             related=(Related(("loadBalancer", "ipvs"), "the engine", on_key=True),),
         )
 
@@ -222,7 +233,7 @@ def ipvs_nat(cluster: Cluster) -> Iterator[Finding]:
     if near:
         yield Finding(
             ("loadBalancer", "ipvs", "forwarding"),
-            f"NAT with the load balancers in the subnet of {several(near)}",
+            said("NAT with the load balancers in the subnet of {hosts}", hosts=several(near)),
             "use DR, or a network of their own for the API servers",
             related=(Related(("hosts", near[0].index, "address"), "in one subnet with the load balancers"),),
         )
@@ -249,7 +260,7 @@ def ipvs_dr(cluster: Cluster) -> Iterator[Finding]:
     if far and networks:
         yield Finding(
             ("loadBalancer", "ipvs", "forwarding"),
-            f"DR with {several(far)} in another subnet than the load balancers",
+            said("DR with {hosts} in another subnet than the load balancers", hosts=several(far)),
             "use TUN or nginx",
             related=(Related(("hosts", far[0].index, "address"), "in another subnet"),),
         )
@@ -278,7 +289,7 @@ def ipvs_nat_return(cluster: Cluster) -> Iterator[Finding]:
             if gateway.version in families and gateway not in directors:
                 yield Finding(
                     ("loadBalancer", "ipvs", "forwarding"),
-                    f"NAT with gateway {gateway} of {several(hosts)}, which is no load balancer",
+                    said("NAT with gateway {gateway} of {hosts}, which is no load balancer", gateway=gateway, hosts=several(hosts)),
                     "use DR, TUN or nginx; NAT needs the director as gateway of the API servers",
                     related=(Related(path, "the way of the answers"),),
                 )
@@ -303,7 +314,7 @@ def ipvs_tun_ipv6(cluster: Cluster) -> Iterator[Finding]:
             if place.network.version == 6:
                 yield Finding(
                     ("loadBalancer", "ipvs", "forwarding"),
-                    f"TUN with the IPv6 {place.label}",
+                    said("TUN with the IPv6 {place}", place=place.label),
                     "use DR or nginx",
                     related=(Related(place.path, "the VIP"),),
                 )

@@ -1,6 +1,6 @@
 """NET: the networks of pods, services and hosts; kubeadm checks none of this."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from netaddr import IPNetwork
 
@@ -8,19 +8,20 @@ from generator.diagnostics import Path, Related
 from generator.lint import Finding, rule
 from generator.lint.places import LOCAL_NAMES, Place, holds, host_networks, overlap, vip_places
 from generator.model import Cluster, Host
+from generator.wording import conjoined, said
 
 PODS: Path = ("cluster", "podSubnet")
 SERVICES: Path = ("cluster", "serviceSubnet")
 _SPECIAL = tuple(
     (IPNetwork(text), what)
     for text, what in {
-        "0.0.0.0/8": "this host on this network",
-        "127.0.0.0/8": "loopback",
-        "169.254.0.0/16": "link-local",
-        "224.0.0.0/4": "multicast",
-        "::/127": "loopback",
-        "fe80::/10": "link-local",
-        "ff00::/8": "multicast",
+        "0.0.0.0/8": said("this host on this network"),
+        "127.0.0.0/8": said("loopback"),
+        "169.254.0.0/16": said("link-local"),
+        "224.0.0.0/4": said("multicast"),
+        "::/127": said("loopback"),
+        "fe80::/10": said("link-local"),
+        "ff00::/8": said("multicast"),
     }.items()
 )
 
@@ -43,7 +44,7 @@ def pods_over_services(cluster: Cluster) -> Iterator[Finding]:
             if overlap(pods, services):
                 yield Finding(
                     SERVICES,
-                    f"service network {services.cidr} overlaps pod network {pods.cidr}",
+                    said("service network {services} overlaps pod network {pods}", services=services.cidr, pods=pods.cidr),
                     "choose two networks apart",
                     related=(Related(PODS, "the pod network"),),
                 )
@@ -54,10 +55,16 @@ def _over_hosts(cluster: Cluster, networks: tuple[IPNetwork, ...], what: str, pa
     for network in networks:
         hit = [place for place in places if overlap(network, place.network)]
         if hit:
-            more = f" and {len(hit) - 1} more networks" if len(hit) > 1 else ""
+            label = said("{host} and {count} more networks", host=hit[0].label, count=len(hit) - 1) if len(hit) > 1 else hit[0].label
             yield Finding(
                 path,
-                f"{what} network {network.cidr} overlaps {hit[0].network.cidr} of {hit[0].label}{more}",
+                said(
+                    "{what} network {network} overlaps {other} of {label}",
+                    what=what,
+                    network=network.cidr,
+                    other=hit[0].network.cidr,
+                    label=label,
+                ),
                 "choose a network that no host stands in",
                 related=(Related(hit[0].path, "the host"),),
             )
@@ -77,7 +84,7 @@ def pods_over_hosts(cluster: Cluster) -> Iterator[Finding]:
 
     Source: Calico's custom-resources.yaml (default pool 192.168.0.0/16); coreos/coreos-kubernetes#335; aws/eks-anywhere#2086.
     """
-    yield from _over_hosts(cluster, cluster.pod_subnets, "pod", PODS)
+    yield from _over_hosts(cluster, cluster.pod_subnets, said("pod"), PODS)
 
 
 @rule("NET003", "error")
@@ -94,7 +101,7 @@ def services_over_hosts(cluster: Cluster) -> Iterator[Finding]:
 
     Source: coreos/coreos-kubernetes#335; openshift/installer#3436; kubernetes/kubeadm#3312.
     """
-    yield from _over_hosts(cluster, cluster.service_subnets, "service", SERVICES)
+    yield from _over_hosts(cluster, cluster.service_subnets, said("service"), SERVICES)
 
 
 @rule("NET010", "error")
@@ -114,15 +121,21 @@ def vip_in_cluster_networks(cluster: Cluster) -> Iterator[Finding]:
     for place in vip_places(cluster):
         vip = place.network
         around = [network for network in hosts if holds(network, vip)]
-        for networks, what, path in ((cluster.pod_subnets, "pod", PODS), (cluster.service_subnets, "service", SERVICES)):
+        for networks, what, path in ((cluster.pod_subnets, said("pod"), PODS), (cluster.service_subnets, said("service"), SERVICES)):
             for network in networks:
                 # Where the hosts' own network overlaps, rules NET002 and NET003 have said so.
                 if overlap(network, vip) and not any(overlap(network, own) for own in around):
                     yield Finding(
                         place.path,
-                        f"{place.label} or its network {vip.cidr} lies in the {what} network {network.cidr}",
+                        said(
+                            "{place} or its network {own} lies in the {what} network {network}",
+                            place=place.label,
+                            own=vip.cidr,
+                            what=what,
+                            network=network.cidr,
+                        ),
                         "take a free address of the load balancers' network",
-                        related=(Related(path, f"the {what} network"),),
+                        related=(Related(path, said("the {what} network", what=what)),),
                     )
 
 
@@ -143,7 +156,16 @@ def host_bits(cluster: Cluster) -> Iterator[Finding]:
     for networks, path in ((cluster.pod_subnets, PODS), (cluster.service_subnets, SERVICES)):
         for network in networks:
             if network.value != network.first:
-                yield Finding(path, f"{path[-1]} {network} has host bits", f"write {network.cidr}, or correct the prefix")
+                yield Finding(
+                    path,
+                    said("{key} {network} has host bits", key=path[-1], network=network),
+                    said("write {network}, or correct the prefix", network=network.cidr),
+                )
+
+
+def _in_order(versions: Iterable[int]) -> str:
+    """``IPv4 then IPv6``."""
+    return conjoined([f"IPv{version}" for version in versions], "{first} then {last}")
 
 
 def _wrong_families(cluster: Cluster, host: Host) -> str:
@@ -151,13 +173,13 @@ def _wrong_families(cluster: Cluster, host: Host) -> str:
     versions = [a.version for a in host.addresses]
     wanted = list(dict.fromkeys(cluster.ip_versions))
     if len(set(versions)) != len(versions):
-        return f"has two IPv{versions[0]} addresses"
+        return said("has two IPv{version} addresses", version=versions[0])
     if not host.runs_kubernetes:
-        return "" if wanted[0] in versions else f"has no IPv{wanted[0]} address"
+        return "" if wanted[0] in versions else said("has no IPv{version} address", version=wanted[0])
     missing = [v for v in wanted if v not in versions]
     if missing:
-        return f"has no IPv{missing[0]} address"
-    return "" if versions[: len(wanted)] == wanted else f"has its IPv{versions[0]} address first"
+        return said("has no IPv{version} address", version=missing[0])
+    return "" if versions[: len(wanted)] == wanted else said("has its IPv{version} address first", version=versions[0])
 
 
 @rule("NET012", "error")
@@ -177,11 +199,11 @@ def host_families(cluster: Cluster) -> Iterator[Finding]:
     for host in cluster.hosts:
         wrong = _wrong_families(cluster, host)
         if wrong:
-            order = " then ".join(f"IPv{v}" for v in dict.fromkeys(cluster.ip_versions))
+            order = _in_order(dict.fromkeys(cluster.ip_versions))
             yield Finding(
                 ("hosts", host.index, "address"),
-                f"{host.label()} {wrong}",
-                f"write one address a family, {order}, as in podSubnet",
+                said("{host} {wrong}", host=host.label(), wrong=wrong),
+                said("write one address a family, {order}, as in podSubnet", order=order),
                 related=(Related(PODS, "the cluster's families"),),
             )
 
@@ -205,12 +227,15 @@ def subnet_families(cluster: Cluster) -> Iterator[Finding]:
     for versions, path in ((pods, PODS), (services, SERVICES)):
         if len(set(versions)) != len(versions):
             twice = True
-            yield Finding(path, f"{path[-1]} has two IPv{versions[0]} networks", "write one network, or one of each family")
+            yield Finding(
+                path,
+                said("{key} has two IPv{version} networks", key=path[-1], version=versions[0]),
+                "write one network, or one of each family",
+            )
     if not twice and pods != services:
-        shown = [" then ".join(f"IPv{v}" for v in versions) for versions in (pods, services)]
         yield Finding(
             SERVICES,
-            f"serviceSubnet is {shown[1]}, podSubnet is {shown[0]}",
+            said("serviceSubnet is {services}, podSubnet is {pods}", services=_in_order(services), pods=_in_order(pods)),
             "write the same families in the same order",
             related=(Related(PODS, "podSubnet"),),
         )
@@ -230,7 +255,7 @@ def extra_hosts(cluster: Cluster) -> Iterator[Finding]:
 
     Source: hosts(5); checklist row 42.
     """
-    owners = {h.name.lower(): h.label() for h in cluster.hosts} | dict.fromkeys(LOCAL_NAMES, "the loopback address")
+    owners = {h.name.lower(): h.label() for h in cluster.hosts} | dict.fromkeys(LOCAL_NAMES, said("the loopback address"))
     if cluster.endpoint is not None:
         owners[cluster.endpoint.name] = "controlPlaneEndpoint"
     seen: dict[tuple[str, bool], int] = {}
@@ -239,7 +264,9 @@ def extra_hosts(cluster: Cluster) -> Iterator[Finding]:
         owner = owners.get(name) or (f"extraHosts[{first}]" if first != index else "")
         if owner:
             yield Finding(
-                ("cluster", "extraHosts", index, "name"), f"extraHosts[{index}]: {name} is the name of {owner}", "remove one of the two"
+                ("cluster", "extraHosts", index, "name"),
+                said("extraHosts[{index}]: {name} is the name of {owner}", index=index, name=name, owner=owner),
+                "remove one of the two",
             )
 
 
@@ -260,7 +287,11 @@ def special_networks(cluster: Cluster) -> Iterator[Finding]:
         for network in networks:
             for special, what in _SPECIAL:
                 if overlap(network, special):
-                    yield Finding(path, f"{path[-1]} {network} lies in {special}, {what}", "take a private network such as 10.244.0.0/16")
+                    yield Finding(
+                        path,
+                        said("{key} {network} lies in {special}, {what}", key=path[-1], network=network, special=special, what=what),
+                        "take a private network such as 10.244.0.0/16",
+                    )
 
 
 @rule("NET020", "warning")
@@ -290,10 +321,18 @@ def nested_networks(cluster: Cluster) -> Iterator[Finding]:
         else:
             outer = version, last, place
     for path, (wide, *others) in inner.items():
-        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        label = others[0].label
+        if len(others) > 1:
+            label = said("{host} and {count} more", host=label, count=len(others) - 1)
         yield Finding(
             path,
-            f"network {wide.network.cidr} of {wide.label} holds {others[0].network.cidr} of {others[0].label}{more}",
+            said(
+                "network {network} of {place} holds {inner} of {label}",
+                network=wide.network.cidr,
+                place=wide.label,
+                inner=others[0].network.cidr,
+                label=label,
+            ),
             "write the prefix that `ip address` shows on each of them",
             related=(Related(others[0].path, "a host in the smaller network"),),
         )
@@ -316,4 +355,8 @@ def few_services(cluster: Cluster) -> Iterator[Finding]:
     for network in cluster.service_subnets:
         bits = (32 if network.version == 4 else 128) - network.prefixlen
         if bits < 8:
-            yield Finding(SERVICES, f"serviceSubnet {network} has {1 << bits} addresses", "write a larger one such as 10.96.0.0/16")
+            yield Finding(
+                SERVICES,
+                said("serviceSubnet {network} has {count} addresses", network=network, count=1 << bits),
+                "write a larger one such as 10.96.0.0/16",
+            )

@@ -2,13 +2,15 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 from netaddr import IPNetwork
 
 from generator.diagnostics import Path
+from generator.lint import Finding
 from generator.model import Cluster, Host
+from generator.wording import said
 
 LOCAL_NAMES = frozenset(("localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"))
 
@@ -21,7 +23,7 @@ class Place(NamedTuple):
     label: str
 
 
-def said(cluster: Cluster, host: Host, key: str, *below: str) -> Path:
+def stated_at(cluster: Cluster, host: Host, key: str, *below: str) -> Path:
     """Path of *host*'s setting *key*: the host's own where it has one, else the one in ``hostDefaults``."""
     own = cluster.lock["hosts"][host.index]
     # KubeletConfiguration alone is merged field by field.
@@ -33,13 +35,32 @@ def grouped(cluster: Cluster, hosts: Iterable[Host], key: str) -> dict[Path, lis
     """*hosts* by the path that their setting *key* comes from, so that a default is reported once and not once a host."""
     groups: dict[Path, list[Host]] = {}
     for host in hosts:
-        groups.setdefault(said(cluster, host, key), []).append(host)
+        groups.setdefault(stated_at(cluster, host, key), []).append(host)
     return groups
 
 
 def several(hosts: list[Host]) -> str:
     """``hosts[1] (a)``, or ``hosts[1] (a) and 3 more``."""
-    return hosts[0].label() + (f" and {len(hosts) - 1} more" if len(hosts) > 1 else "")
+    return said("{host} and {count} more", host=hosts[0].label(), count=len(hosts) - 1) if len(hosts) > 1 else hosts[0].label()
+
+
+def per_kubelet(cluster: Cluster, check: Callable[[dict[str, Any]], Iterator[tuple[str, str, str]]]) -> Iterator[Finding]:
+    """
+    Findings of *check* over each distinct KubeletConfiguration, once a place.
+
+    *check* takes the fields and yields the field that is wrong (``field/key`` for one of its keys), a message and a remedy.
+    """
+    found: dict[tuple[Path, str], tuple[str, list[Host]]] = {}
+    known: dict[int, list[tuple[str, str, str]]] = {}
+    for host in cluster.kubernetes_hosts:
+        key = id(host.settings)
+        if key not in known:
+            known[key] = list(check(dict(host.settings.kubelet)))
+        for field, message, remedy in known[key]:
+            path = stated_at(cluster, host, "kubelet", *field.split("/"))
+            found.setdefault((path, message), (remedy, []))[1].append(host)
+    for (path, message), (remedy, hosts) in found.items():
+        yield Finding(path, said("{hosts}: {message}", hosts=several(hosts), message=message), remedy, on_key=True)
 
 
 def seconds(text: str) -> int:
@@ -60,7 +81,7 @@ def vip_places(cluster: Cluster) -> list[Place]:
         return []
     listed = isinstance(cluster.lock["controlPlaneEndpoint"]["address"], list)
     base: Path = ("controlPlaneEndpoint", "address")
-    return [Place(a, (*base, i) if listed else base, f"VIP {a.ip}") for i, a in enumerate(cluster.endpoint.addresses)]
+    return [Place(a, (*base, i) if listed else base, said("VIP {address}", address=a.ip)) for i, a in enumerate(cluster.endpoint.addresses)]
 
 
 def host_networks(cluster: Cluster, hosts: Iterable[Host] | None = None) -> list[Place]:
@@ -120,14 +141,14 @@ def unusable(address: IPNetwork) -> str:
     value: int = address.value
     if address.version == 4:
         top = value >> 24
-        kinds = {0: "unspecified", 127: "a loopback address", 255: "reserved"}
+        kinds = {0: said("unspecified"), 127: said("a loopback address"), 255: said("reserved")}
         if top in kinds or 224 <= top < 240 or value >> 16 == 0xA9FE:
-            return kinds.get(top, "a link-local address" if value >> 16 == 0xA9FE else "a multicast address")
+            return kinds.get(top, said("a link-local address") if value >> 16 == 0xA9FE else said("a multicast address"))
         if address.prefixlen <= 30 and value in (address.first, address.last):
-            return "the network address" if value == address.first else "the broadcast address"
+            return said("the network address") if value == address.first else said("the broadcast address")
         return ""
     if value <= 1:
-        return "a loopback address" if value else "unspecified"
+        return said("a loopback address") if value else said("unspecified")
     if value >> 120 == 0xFF or value >> 118 == 0x3FA or value >> 32 == 0xFFFF:
-        return {0xFF: "a multicast address", 0xFE: "a link-local address"}.get(value >> 120, "an IPv4-mapped address")
-    return "the subnet-router anycast address" if address.prefixlen <= 126 and value == address.first else ""
+        return {0xFF: said("a multicast address"), 0xFE: said("a link-local address")}.get(value >> 120, said("an IPv4-mapped address"))
+    return said("the subnet-router anycast address") if address.prefixlen <= 126 and value == address.first else ""

@@ -1,12 +1,12 @@
 """LBR: ports that two programs of one host want."""
 
-import re
 from collections.abc import Iterator
 
 from generator.diagnostics import Path
 from generator.lint import Finding, rule
 from generator.lint.places import several
 from generator.model import Calico, Cluster, Flannel, Host
+from generator.wording import said
 
 BIND_PORT: Path = ("cluster", "apiServer", "bindPort")
 ENDPOINT_PORT: Path = ("controlPlaneEndpoint", "port")
@@ -14,17 +14,17 @@ CHECK_PORT: Path = ("loadBalancer", "nginx", "checkPort")
 # kubeadm's constants.go and kube-proxy's types.go; every control plane has these.
 _COMPONENTS = {
     22: "SSH",
-    2379: "etcd's clients",
-    2380: "etcd's peers",
-    2381: "etcd's metrics",
-    10248: "the kubelet's health",
-    10249: "kube-proxy's metrics",
-    10250: "the kubelet",
-    10256: "kube-proxy's health",
+    2379: said("etcd's clients"),
+    2380: said("etcd's peers"),
+    2381: said("etcd's metrics"),
+    10248: said("the kubelet's health"),
+    10249: said("kube-proxy's metrics"),
+    10250: said("the kubelet"),
+    10256: said("kube-proxy's health"),
     10257: "kube-controller-manager",
     10259: "kube-scheduler",
 }
-_CALICO = {179: "Calico's BGP", 5473: "Typha", 9098: "Typha's health", 9099: "Felix's health"}
+_CALICO = {179: said("Calico's BGP"), 5473: "Typha", 9098: said("Typha's health"), 9099: said("Felix's health")}
 
 
 def _colocated(cluster: Cluster) -> tuple[Host, ...]:
@@ -58,7 +58,7 @@ def api_port_taken(cluster: Cluster) -> Iterator[Finding]:
     if hosts and cluster.endpoint is not None and cluster.endpoint.port == cluster.api_port:
         yield Finding(
             ENDPOINT_PORT,
-            f"endpoint port {cluster.api_port} is the API server's on {several(list(hosts))}",
+            said("endpoint port {api} is the API server's on {hosts}", api=cluster.api_port, hosts=several(list(hosts))),
             "choose another port such as 16443, or dedicated load balancers",
         )
 
@@ -80,7 +80,7 @@ def component_port(cluster: Cluster) -> Iterator[Finding]:
     if isinstance(cluster.cni, Calico):
         taken |= _CALICO
     elif isinstance(cluster.cni, Flannel):
-        taken[8081] = "flannel's health"
+        taken[8081] = said("flannel's health")
     wanted = {BIND_PORT: (cluster.api_port, taken)} if cluster.control_planes else {}
     # A dedicated load balancer has no component of Kubernetes, but somebody logs in there too.
     beside = taken | {cluster.api_port: "kube-apiserver"} if _colocated(cluster) else {22: taken[22]}
@@ -89,7 +89,7 @@ def component_port(cluster: Cluster) -> Iterator[Finding]:
         owner = owners.get(port)
         # Rule LBR011 speaks of the endpoint on the API server's port.
         if owner and not (path == ENDPOINT_PORT and port == cluster.api_port):
-            yield Finding(path, f"port {port} is that of {owner}", "choose a free port such as 16443")
+            yield Finding(path, said("port {port} is that of {owner}", port=port, owner=owner), "choose a free port such as 16443")
 
 
 @rule("LBR013", "error")
@@ -108,16 +108,7 @@ def check_port(cluster: Cluster) -> Iterator[Finding]:
     """
     ours = _ours(cluster)
     if ENDPOINT_PORT in ours and ours[ENDPOINT_PORT] == ours.get(CHECK_PORT):
-        yield Finding(CHECK_PORT, f"checkPort {ours[CHECK_PORT]} is the endpoint's port", "choose two ports")
-
-
-def _node_ports(cluster: Cluster) -> tuple[int, int]:
-    text = dict(cluster.api_server_args).get("service-node-port-range", "30000-32767")
-    found = re.fullmatch(r"([0-9]{1,5})([-+])([0-9]{1,5})", text)
-    if not found:
-        return 30000, 32767
-    first = int(found[1])
-    return first, int(found[3]) + (first if found[2] == "+" else 0)
+        yield Finding(CHECK_PORT, said("checkPort {port} is the endpoint's port", port=ours[CHECK_PORT]), "choose two ports")
 
 
 @rule("LBR014", "error")
@@ -134,13 +125,17 @@ def node_port(cluster: Cluster) -> Iterator[Finding]:
 
     Source: kube-apiserver, --service-node-port-range (30000-32767); kubespray, ha-mode.md.
     """
-    first, last = _node_ports(cluster)
+    first, last = cluster.node_ports
     wanted = {BIND_PORT: cluster.api_port} if cluster.control_planes else {}
     if _colocated(cluster):
         wanted |= _ours(cluster)
     for path, port in wanted.items():
         if first <= port <= last:
-            yield Finding(path, f"port {port} is in the NodePort range {first}-{last}", "choose a port below it such as 16443")
+            yield Finding(
+                path,
+                said("port {port} is in the NodePort range {first}-{last}", port=port, first=first, last=last),
+                "choose a port below it such as 16443",
+            )
 
 
 @rule("LBR015", "warning")
@@ -160,7 +155,9 @@ def ephemeral_port(cluster: Cluster) -> Iterator[Finding]:
     wanted = {BIND_PORT: cluster.api_port} if cluster.control_planes else {}
     if cluster.load_balancers:
         wanted |= _ours(cluster)
-    node_ports = _node_ports(cluster)
+    node_ports = cluster.node_ports
     for path, port in wanted.items():
         if 32768 <= port <= 60999 and not node_ports[0] <= port <= node_ports[1]:
-            yield Finding(path, f"port {port} is in the range of outgoing connections, 32768-60999", "choose a port below 30000")
+            yield Finding(
+                path, said("port {port} is in the range of outgoing connections, 32768-60999", port=port), "choose a port below 30000"
+            )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from generator.diagnostics import Path, Related
 from generator.lint import Finding, rule
 from generator.model import Cluster
+from generator.wording import said
 
 _PASSWORD: Path = ("loadBalancer", "keepalived", "authPass")
 # Of the origin, KubeKey's template, kubeadm's guide, keepalived's samples.
@@ -51,7 +52,11 @@ def long_password(cluster: Cluster) -> Iterator[Finding]:
     """
     text = _literal(cluster)
     if text is not None and len(text.encode()) > 8:
-        yield Finding(_PASSWORD, f"the VRRP password has {len(text.encode())} bytes, VRRP has eight", "choose a shorter one, as a secret")
+        yield Finding(
+            _PASSWORD,
+            said("the VRRP password has {size} bytes, VRRP has eight", size=len(text.encode())),
+            "choose a shorter one, as a secret",
+        )
 
 
 @rule("SEC003", "warning")

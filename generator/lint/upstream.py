@@ -9,9 +9,12 @@ from generator.diagnostics import Path, Related
 from generator.lint import Finding, rule
 from generator.lint.places import several, union
 from generator.model import Cluster
+from generator.wording import said
 
 _NGINX: Path = ("loadBalancer", "nginx")
 _WATCHER: Path = ("loadBalancer", "watcher")
+# The kubelet's connection and kube-proxy's, and as many again while they reconnect.
+_CLIENTS_OF_A_NODE = 4
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -37,7 +40,11 @@ def watcher_rise(cluster: Cluster) -> Iterator[Finding]:
     if cluster.load_balancer is not None:
         watcher = cluster.load_balancer.watcher
         if watcher.rise_max < watcher.rise:
-            yield Finding((*_WATCHER, "riseMax"), f"riseMax {watcher.rise_max} is less than rise {watcher.rise}", "write at least rise")
+            yield Finding(
+                (*_WATCHER, "riseMax"),
+                said("riseMax {most} is less than rise {rise}", most=watcher.rise_max, rise=watcher.rise),
+                "write at least rise",
+            )
 
 
 @rule("LBR026", "warning")
@@ -60,7 +67,7 @@ def slow_watcher(cluster: Cluster) -> Iterator[Finding]:
         if worst > 10:
             yield Finding(
                 _WATCHER,
-                f"the watcher takes up to {worst} s to notice a hung API server",
+                said("the watcher takes up to {worst} s to notice a hung API server", worst=worst),
                 "keep the larger of interval and timeout, times fall, at 10 s or less",
                 on_key=True,
             )
@@ -89,14 +96,16 @@ def locked_out(cluster: Cluster) -> Iterator[Finding]:
     if out:
         yield Finding(
             (*_NGINX, "allow"),
-            f"allow locks {several(out)} out",
+            said("allow locks {hosts} out", hosts=several(out)),
             "add the networks of all nodes",
             on_key=True,
             related=(Related(("hosts", out[0].index, "address"), "not in the list"),),
         )
     for vip in endpoint.addresses if not out and not cluster.dedicated_load_balancers else ():
         if not allowed(vip):
-            yield Finding((*_NGINX, "allow"), f"allow locks the holder of VIP {vip.ip} out", f"add {vip.ip}", on_key=True)
+            yield Finding(
+                (*_NGINX, "allow"), said("allow locks the holder of VIP {vip} out", vip=vip.ip), said("add {vip}", vip=vip.ip), on_key=True
+            )
 
 
 @rule("LBR028", "error")
@@ -118,7 +127,11 @@ def no_second_server(cluster: Cluster) -> Iterator[Finding]:
         if _milliseconds(search) <= _milliseconds(connect):
             yield Finding(
                 (*_NGINX, "nextUpstreamTimeout"),
-                f"nextUpstreamTimeout {search} ends before a second server is tried (connectTimeout {connect})",
+                said(
+                    "nextUpstreamTimeout {search} ends before a second server is tried (connectTimeout {connect})",
+                    search=search,
+                    connect=connect,
+                ),
                 "make it several times connectTimeout",
                 related=(Related((*_NGINX, "connectTimeout"), "one attempt"),),
             )
@@ -140,7 +153,9 @@ def connect_timeout(cluster: Cluster) -> Iterator[Finding]:
     """
     if cluster.nginx is not None and _milliseconds(cluster.nginx.connect_timeout) > 5000:
         text = cluster.nginx.connect_timeout
-        yield Finding((*_NGINX, "connectTimeout"), f"connectTimeout {text} holds clients up when a host is off", "write 1s to 3s")
+        yield Finding(
+            (*_NGINX, "connectTimeout"), said("connectTimeout {text} holds clients up when a host is off", text=text), "write 1s to 3s"
+        )
 
 
 @rule("LBR030", "warning")
@@ -159,4 +174,79 @@ def idle_timeout(cluster: Cluster) -> Iterator[Finding]:
     """
     if cluster.nginx is not None and _milliseconds(cluster.nginx.idle_timeout) < 600_000:
         text = cluster.nginx.idle_timeout
-        yield Finding((*_NGINX, "idleTimeout"), f"idleTimeout {text} cuts exec and watches", "write 10m or more")
+        yield Finding((*_NGINX, "idleTimeout"), said("idleTimeout {text} cuts exec and watches", text=text), "write 10m or more")
+
+
+@rule("LBR034", "info")
+def equal_weights(cluster: Cluster) -> Iterator[Finding]:
+    """
+    Every API server has the same weight.
+
+    Why it hurts: it doesn't: weights count against each other, and equal ones say no more than none.
+
+    Example: `nginx: {weight: 5}`, the origin's `weight=5` on every server.
+
+    Use instead: nothing; or `weight` on the hosts that are to get more than others.
+
+    Source: nginx, ngx_stream_upstream_module, *weight* (default 1).
+    """
+    if cluster.nginx is not None and len(cluster.control_planes) > 1:
+        weights = {host.weight or cluster.nginx.weight for host in cluster.control_planes}
+        if len(weights) == 1 and weights != {1}:
+            own = cluster.control_planes[0]
+            path: Path = (*_NGINX, "weight") if own.weight is None else ("hosts", own.index, "weight")
+            yield Finding(path, said("weight {weight} on every API server changes nothing", weight=weights.pop()), "remove it", on_key=True)
+
+
+@rule("LBR035", "warning")
+def slow_director(cluster: Cluster) -> Iterator[Finding]:
+    """
+    IPVS takes long to notice a dead API server.
+
+    Why it hurts: until keepalived's second attempt has failed too, the kernel hands new connections to a server that doesn't answer.
+
+    Example: `ipvs: {delayLoop: 6, connectTimeout: 10}`, the origin's numbers: up to 27 s.
+
+    Use instead: the defaults: every 2 s, with 1 s for a connect.
+
+    Source: keepalived.conf(5), *delay_loop*, *connect_timeout*, *retry*; checklist row 41 (more than 10 s).
+    """
+    if cluster.ipvs is not None:
+        worst = cluster.ipvs.delay_loop + 2 * cluster.ipvs.connect_timeout + 1
+        if worst > 10:
+            yield Finding(
+                ("loadBalancer", "ipvs"),
+                said("IPVS takes up to {worst} s to notice a dead API server", worst=worst),
+                "keep delayLoop, and twice connectTimeout, at 9 s or less together",
+                on_key=True,
+            )
+
+
+@rule("LBR036", "warning")
+def few_connections(cluster: Cluster) -> Iterator[Finding]:
+    """
+    Too few connections for all nodes.
+
+    Why it hurts: a client takes two connections of a worker, its own and the one to the API server; when they are used up nginx refuses
+    new ones ("worker_connections are not enough"), first of all after a failover, when every node connects at once.
+
+    Example: `nginx: {workerProcesses: 1, workerConnections: 512}`, room for 256 clients, with 70 nodes of four clients each.
+
+    Use instead: the default of 8192 and two workers, which carry 2048 nodes.
+
+    Source: nginx, *worker_connections* (proxied ones count too); kubespray has 16384; checklist row 15.
+    """
+    if cluster.nginx is not None:
+        room = cluster.nginx.worker_processes * cluster.nginx.worker_connections // 2
+        clients = _CLIENTS_OF_A_NODE * len(cluster.kubernetes_hosts)
+        if clients > room:
+            yield Finding(
+                (*_NGINX, "workerConnections"),
+                said(
+                    "room for {room} clients, {nodes} nodes may have {clients}",
+                    room=room,
+                    nodes=len(cluster.kubernetes_hosts),
+                    clients=clients,
+                ),
+                "write a larger workerConnections such as 16384, or more workerProcesses",
+            )

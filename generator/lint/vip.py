@@ -8,6 +8,7 @@ from generator.diagnostics import Related
 from generator.lint import Finding, rule
 from generator.lint.places import LOCAL_NAMES, grouped, holds, host_places, several, unusable, vip_places
 from generator.model import Cluster, Host
+from generator.wording import said
 
 
 @rule("NET004", "error")
@@ -31,7 +32,7 @@ def vip_is_host(cluster: Cluster) -> Iterator[Finding]:
             if place is not None:
                 yield Finding(
                     place.path,
-                    f"{place.label} is the address of {host.label()}",
+                    said("{place} is the address of {host}", place=place.label, host=host.label()),
                     "take a free address of the same network",
                     related=(Related(host_places(cluster, host)[index].path, "the host"),),
                 )
@@ -56,7 +57,7 @@ def vip_is_gateway(cluster: Cluster) -> Iterator[Finding]:
             if gateway in vips:
                 yield Finding(
                     vips[gateway].path,
-                    f"VIP {gateway} is the gateway of {several(hosts)}",
+                    said("VIP {gateway} is the gateway of {hosts}", gateway=gateway, hosts=several(hosts)),
                     "take a free address of the same network",
                     related=(Related(path, "the gateway"),),
                 )
@@ -78,7 +79,11 @@ def vip_unusable(cluster: Cluster) -> Iterator[Finding]:
     for place in vip_places(cluster):
         why = unusable(place.network)
         if why:
-            yield Finding(place.path, f"{place.label}/{place.network.prefixlen} is {why}", "take a free address of the same network")
+            yield Finding(
+                place.path,
+                said("{place}/{prefix} is {why}", place=place.label, prefix=place.network.prefixlen, why=why),
+                "take a free address of the same network",
+            )
 
 
 @rule("NET007", "error")
@@ -100,7 +105,7 @@ def vip_out_of_reach(cluster: Cluster) -> Iterator[Finding]:
         if far:
             yield Finding(
                 place.path,
-                f"{place.label} is outside of the networks of {several(far)}",
+                said("{place} is outside of the networks of {hosts}", place=place.label, hosts=several(far)),
                 "take an address of the network that all load balancers stand in",
                 related=(Related(("hosts", far[0].index, "address"), "a host that can't hold it"),),
             )
@@ -129,8 +134,14 @@ def vip_prefix(cluster: Cluster) -> Iterator[Finding]:
             length = next(a.prefixlen for a in other[0].addresses if holds(a, vip))
             yield Finding(
                 place.path,
-                f"{place.label} has prefix /{vip.prefixlen}, {several(other)} /{length}",
-                f"write {vip.ip}/{length}, or correct the host",
+                said(
+                    "{place} has prefix /{prefix}, {hosts} /{length}",
+                    place=place.label,
+                    prefix=vip.prefixlen,
+                    hosts=several(other),
+                    length=length,
+                ),
+                said("write {vip}/{length}, or correct the host", vip=vip.ip, length=length),
                 related=(Related(("hosts", other[0].index, "address"), "the host"),),
             )
 
@@ -151,7 +162,11 @@ def vips_of_one_family(cluster: Cluster) -> Iterator[Finding]:
     """
     places = vip_places(cluster)
     if len(places) == 2 and places[0].network.version == places[1].network.version:
-        yield Finding(places[1].path, f"{places[1].label} is of the same family as {places[0].label}", "write one VIP a family")
+        yield Finding(
+            places[1].path,
+            said("{place} is of the same family as {other}", place=places[1].label, other=places[0].label),
+            "write one VIP a family",
+        )
 
 
 @rule("NET014", "error")
@@ -172,7 +187,7 @@ def vip_family(cluster: Cluster) -> Iterator[Finding]:
         if place.network.version not in cluster.ip_versions:
             yield Finding(
                 place.path,
-                f"{place.label} is an IPv{place.network.version} address, podSubnet has none",
+                said("{place} is an IPv{version} address, podSubnet has none", place=place.label, version=place.network.version),
                 "take a VIP of podSubnet's family, or make the cluster dual-stack",
                 related=(Related(("cluster", "podSubnet"), "the cluster's families"),),
             )
@@ -197,9 +212,10 @@ def endpoint_name(cluster: Cluster) -> Iterator[Finding]:
     name = cluster.endpoint.name
     owner: Host | None = next((h for h in cluster.hosts if h.name.lower() == name), None)
     if owner is not None or name in LOCAL_NAMES:
+        holder = owner.label() if owner else said("the loopback address")
         yield Finding(
             ("controlPlaneEndpoint", "name"),
-            f"endpoint name {name} is the name of {owner.label() if owner else 'the loopback address'}",
+            said("endpoint name {name} is the name of {holder}", name=name, holder=holder),
             "choose a name for the API alone",
             related=(Related(("hosts", owner.index, "name"), "the host"),) if owner else (),
         )
@@ -227,7 +243,9 @@ def endpoint_is_address(cluster: Cluster) -> Iterator[Finding]:
     address = _named_address(cluster)
     if cluster.endpoint is not None and address in cluster.endpoint.vips:
         name = cluster.endpoint.name
-        yield Finding(("controlPlaneEndpoint", "name"), f"endpoint name {name} is an address", "choose a name such as api.example.net")
+        yield Finding(
+            ("controlPlaneEndpoint", "name"), said("endpoint name {name} is an address", name=name), "choose a name such as api.example.net"
+        )
 
 
 @rule("NET019", "error")
@@ -248,9 +266,10 @@ def endpoint_is_other_address(cluster: Cluster) -> Iterator[Finding]:
     if cluster.endpoint is None or address is None or address in cluster.endpoint.vips:
         return
     owner = next((p for h in cluster.hosts for p in host_places(cluster, h) if p.network.ip == address), None)
+    what = said("the address of {host}", host=owner.label) if owner else said("an address")
     yield Finding(
         ("controlPlaneEndpoint", "name"),
-        f"endpoint name {address} is {f'the address of {owner.label}' if owner else 'an address'} and not the VIP",
+        said("endpoint name {address} is {what} and not the VIP", address=address, what=what),
         "choose a name such as api.example.net",
         related=(Related(owner.path, "the host"),) if owner else (),
     )

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from generator.diagnostics import Path, Related
+from generator.diagnostics import Fix, Path, Related
 from generator.lint import Finding, rule
 from generator.lint.places import vip_places
 from generator.model import Cluster, Host
+from generator.wording import said
 
 _KEEPALIVED: Path = ("loadBalancer", "keepalived")
 
@@ -26,7 +27,11 @@ def router_id(cluster: Cluster) -> Iterator[Finding]:
     if cluster.load_balancer is not None:
         number = cluster.load_balancer.keepalived.virtual_router_id
         if not 1 <= number <= 255:
-            yield Finding((*_KEEPALIVED, "virtualRouterId"), f"virtualRouterId {number} is not in 1 to 255", "write a number from 1 to 255")
+            yield Finding(
+                (*_KEEPALIVED, "virtualRouterId"),
+                said("virtualRouterId {number} is not in 1 to 255", number=number),
+                "write a number from 1 to 255",
+            )
 
 
 @rule("LBR017", "info")
@@ -74,7 +79,11 @@ def advert_interval(cluster: Cluster) -> Iterator[Finding]:
     if not (100 <= hundredths <= 25_500 and hundredths % 100 == 0 if two else 1 <= hundredths <= 4095):
         yield Finding(
             (*_KEEPALIVED, "advertInterval"),
-            f"VRRP version {keepalived.vrrp_version} can't advertise every {keepalived.advert_interval} s",
+            said(
+                "VRRP version {version} can't advertise every {seconds} s",
+                version=keepalived.vrrp_version,
+                seconds=keepalived.advert_interval,
+            ),
             "write whole seconds from 1 to 255" if two else "write seconds from 0.01 to 40.95",
             related=(Related((*_KEEPALIVED, "vrrpVersion"), "the version"),) if two else (),
         )
@@ -99,7 +108,7 @@ def priority_range(cluster: Cluster) -> Iterator[Finding]:
         if not 1 <= number <= 254:
             yield Finding(
                 ("hosts", host.index, "priority"),
-                f"{host.label()} has VRRP priority {number}, not 1 to 254",
+                said("{host} has VRRP priority {number}, not 1 to 254", host=host.label(), number=number),
                 "write a number from 1 to 254",
             )
 
@@ -125,7 +134,12 @@ def equal_priorities(cluster: Cluster) -> Iterator[Finding]:
             if other is not host:
                 yield Finding(
                     ("hosts", host.index, "priority"),
-                    f"{host.label()} and {other.label()} have one VRRP priority {host.priority}",
+                    said(
+                        "{host} and {other} have one VRRP priority {priority}",
+                        host=host.label(),
+                        other=other.label(),
+                        priority=host.priority,
+                    ),
                     "give them distinct numbers, or none",
                     related=(Related(("hosts", other.index, "priority"), "the first of them"),),
                 )
@@ -150,7 +164,7 @@ def idle_preempt_delay(cluster: Cluster) -> Iterator[Finding]:
         if keepalived.preempt_delay is not None and not keepalived.preempt:
             yield Finding(
                 (*_KEEPALIVED, "preemptDelay"),
-                f"preemptDelay {keepalived.preempt_delay} without preempt",
+                said("preemptDelay {seconds} without preempt", seconds=keepalived.preempt_delay),
                 "remove it, or add `preempt: true`",
                 on_key=True,
             )
@@ -177,9 +191,10 @@ def version_2_ipv6(cluster: Cluster) -> Iterator[Finding]:
     if places and places[0].network.version == 6:
         yield Finding(
             (*_KEEPALIVED, "vrrpVersion"),
-            f"VRRP version 2 has no IPv6: {places[0].label}",
+            said("VRRP version 2 has no IPv6: {other}", other=places[0].label),
             "remove vrrpVersion: 3 is the default",
             related=(Related(places[0].path, "the VIP"),),
+            fix=Fix("remove"),
         )
 
 
@@ -202,7 +217,7 @@ def slow_check(cluster: Cluster) -> Iterator[Finding]:
         if worst > 10:
             yield Finding(
                 (*_KEEPALIVED, "check"),
-                f"the health check takes up to {worst} s to notice a dead load balancer",
+                said("the health check takes up to {worst} s to notice a dead load balancer", worst=worst),
                 "keep interval * fall + timeout at 10 s or less",
                 on_key=True,
             )
@@ -223,7 +238,8 @@ def kill_mode(cluster: Cluster) -> Iterator[Finding]:
     Source: systemd/systemd#13288 ("KillMode=process is a red flag"); systemd.kill(5); acassen/keepalived#2361.
     """
     if cluster.load_balancer is not None and cluster.load_balancer.keepalived.kill_mode == "process":
-        yield Finding((*_KEEPALIVED, "killMode"), "killMode process leaves keepalived's children alive", "remove it: mixed is the default")
+        message = "killMode process leaves keepalived's children alive"
+        yield Finding((*_KEEPALIVED, "killMode"), message, "remove it: mixed is the default", fix=Fix("remove"))
 
 
 @rule("LBR033", "warning")
@@ -245,6 +261,6 @@ def slow_advertisements(cluster: Cluster) -> Iterator[Finding]:
         if not text.startswith("-") and float(text) > 3:
             yield Finding(
                 (*_KEEPALIVED, "advertInterval"),
-                f"with advertisements every {text} s the VIP moves after {3 * float(text):g} s and more",
+                said("with advertisements every {text} s the VIP moves after {most:g} s and more", text=text, most=3 * float(text)),
                 "write 1 or less",
             )

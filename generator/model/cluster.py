@@ -5,6 +5,7 @@ Properties that depend on all hosts are cached: an uncached filter over the host
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -114,6 +115,15 @@ class Cluster:
     lock: Mapping[str, Any] = field(repr=False, compare=False)
 
     # -- hosts by role -------------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def node_ports(self) -> tuple[int, int]:
+        """First and last NodePort: kube-apiserver's ``--service-node-port-range``, as ``first-last`` or ``first+count``."""
+        found = re.fullmatch(r"([0-9]{1,5})([-+])([0-9]{1,5})", dict(self.api_server_args).get("service-node-port-range", ""))
+        if not found:
+            return 30000, 32767
+        first = int(found[1])
+        return first, int(found[3]) + (first if found[2] == "+" else 0)
 
     @cached_property
     def control_planes(self) -> tuple[Host, ...]:

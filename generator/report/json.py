@@ -12,9 +12,9 @@ from generator.report import Read, related, spot
 from generator.source import Source
 
 
-def render(checked: Sequence[Read], *, color: bool) -> str:
+def render(checked: Sequence[Read], *, color: bool, language: str) -> str:
     """``{"version", "files", "findings", "summary"}`` in ASCII; positions count from 1, in code points."""
-    del color
+    del color, language
     findings = [_entry(one.source, finding) for one in checked for finding in one.diagnostics]
     counts = Counter(entry["severity"] for entry in findings)
     document = {

@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from generator import __version__, lint
+from generator import __version__, lint, messages
 from generator.diagnostics import Diagnostic, Spot
 from generator.report import Read, related, spot
 from generator.source import Source
@@ -19,22 +19,22 @@ from generator.source import Source
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
 
 
-def render(checked: Sequence[Read], *, color: bool) -> str:
+def render(checked: Sequence[Read], *, color: bool, language: str) -> str:
     """One run with all findings, and the essays of the rules that made them."""
     del color
     results = [_result(one.source, finding) for one in checked for finding in one.diagnostics]
     codes = {result["ruleId"] for result in results}
-    driver = {"name": "stowage", "version": __version__, "rules": [_rule(rule) for rule in lint.rules() if rule.code in codes]}
+    driver = {"name": "stowage", "version": __version__, "rules": [_rule(rule, language) for rule in lint.rules() if rule.code in codes]}
     run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
     document = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
     return json.dumps(document, indent=2) + "\n"
 
 
-def _rule(rule: lint.Rule) -> dict[str, Any]:
+def _rule(rule: lint.Rule, language: str) -> dict[str, Any]:
     return {
         "id": rule.code,
-        "shortDescription": {"text": rule.title},
-        "help": {"text": rule.essay},
+        "shortDescription": {"text": messages.title(rule.code, rule.title, language)},
+        "help": {"text": messages.essay(rule.code, rule.essay, language)},
         "defaultConfiguration": {"level": _LEVELS[rule.severity]},
     }
 

@@ -4,41 +4,40 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from generator.diagnostics import SEVERITIES, Diagnostic, Spot
-from generator.report import Read, related, spot, visible
+from generator.messages import translated
+from generator.report import Paint, Read, painter, related, spot, visible
 from generator.source import Source
+from generator.wording import conjoined, said
 
-_COLORS = {"error": "31;1", "warning": "33;1", "info": "36;1", "bold": "1", "dim": "2"}
+# For one, and for several.
+_COUNTED = {"error": ("{count} error", "{count} errors"), "warning": ("{count} warning", "{count} warnings"), "info": ("{count} info",) * 2}
 _WIDTH = 120
 _MOST = 100
 
-# Style and text to text.
-Paint = Callable[[str, str], str]
 
-
-def render(checked: Sequence[Read], *, color: bool) -> str:
+def render(checked: Sequence[Read], *, color: bool, language: str) -> str:
     """Every finding, then one line that counts them (nothing at all where there are none)."""
-
-    def paint(style: str, text: str) -> str:
-        return f"\033[{_COLORS[style]}m{text}\033[0m" if color else text
-
+    paint = painter(color=color)
     found = [(one.source, finding) for one in checked for finding in one.diagnostics]
     if not found:
         return ""
-    blocks = ["\n".join(_block(source, finding, paint)) for source, finding in found[:_MOST]]
+    words = {word: translated(word, language) for word in (*SEVERITIES, "help:")}
+    blocks = ["\n".join(_block(source, finding, paint, words)) for source, finding in found[:_MOST]]
     if len(found) > _MOST:
-        blocks.append(f"and {len(found) - _MOST} more (all of them: --format json)")
+        blocks.append(translated(said("and {count} more (all of them: --format json)", count=len(found) - _MOST), language))
     counts = Counter(finding.severity for _, finding in found)
-    parts = [f"{counts[s]} {s if s == 'info' or counts[s] == 1 else s + 's'}" for s in SEVERITIES if counts[s]]
+    parts = [said(_COUNTED[s][counts[s] != 1], count=counts[s]) for s in SEVERITIES if counts[s]]
     worst = min((finding for _, finding in found), key=lambda finding: SEVERITIES.index(finding.severity))
-    return "\n\n".join(blocks) + f"\n\n{', '.join(parts)}; `stowage explain {worst.code}` says more\n"
+    last = said("{counts}; `stowage explain {code}` says more", counts=conjoined(parts, "{first}, {last}"), code=worst.code)
+    return "\n\n".join(blocks) + f"\n\n{translated(last, language)}\n"
 
 
-def _block(source: Source, finding: Diagnostic, paint: Paint) -> Iterator[str]:
+def _block(source: Source, finding: Diagnostic, paint: Paint, words: Mapping[str, str]) -> Iterator[str]:
     here = spot(source, finding)
-    severity = paint(finding.severity, f"{finding.severity} {finding.code}")
+    severity = paint(finding.severity, f"{words[finding.severity]} {finding.code}")
     yield f"{paint('bold', _place(here))} {severity}: {visible(finding.message)}"
     yield from _excerpt(here, lambda carets: paint(finding.severity, carets))
     for place in finding.related:
@@ -46,7 +45,7 @@ def _block(source: Source, finding: Diagnostic, paint: Paint) -> Iterator[str]:
         yield f"      {paint('dim', _place(there))} {visible(place.label)}"
         yield from _excerpt(there, lambda carets: paint("dim", carets.replace("^", "-")))
     if finding.remedy:
-        yield f"      {paint('bold', 'help:')} {visible(finding.remedy)}"
+        yield f"      {paint('bold', words['help:'])} {visible(finding.remedy)}"
 
 
 def _place(spot: Spot) -> str:
@@ -55,7 +54,8 @@ def _place(spot: Spot) -> str:
 
 def _excerpt(spot: Spot, mark: Callable[[str], str]) -> Iterator[str]:
     """The line, cut to a window around the place, and carets below the place; nothing for an empty line."""
-    at, line = spot.at, spot.source.line(spot.at.line)
+    # One column a tab, as the position counts it.
+    at, line = spot.at, spot.source.line(spot.at.line).replace("\t", " ")
     if not line.strip():
         return
     start = max(0, at.column - 1 - _WIDTH // 2) if len(line) > _WIDTH else 0

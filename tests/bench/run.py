@@ -25,6 +25,17 @@ sys.path[:0] = [str(HERE), str(REPOSITORY)]
 import bare_jinja  # noqa: E402 - found by the path above
 from inventory import inventory  # noqa: E402 - as above
 
+# What a check can't do without: the parser and the schema, with the same imports.
+READING = """
+import json, sys, click
+from jsonschema import Draft202012Validator
+from netaddr import IPNetwork
+from ruamel.yaml import YAML
+from generator import validate
+with open(sys.argv[1]) as file:
+    data = YAML(typ="safe").load(file)
+assert not validate.run(data)
+"""
 LIBRARIES = "import click, jinja2, jsonschema, netaddr, ruamel.yaml"
 
 
@@ -85,6 +96,17 @@ def startup(bench: Bench) -> None:
     _target("bundle of the example at most twice the import", fresh.cpu <= 2 * imported.cpu)
 
 
+def checking(bench: Bench, hosts: int) -> None:
+    """``stowage check`` of *hosts* against loading the YAML and validating it alone."""
+    path = bench.scratch / "checked.yaml"
+    path.write_text(inventory(hosts))
+    ours, yardstick = ("-m", "generator", "-q", "check", str(path)), ("-c", READING, str(path))
+    bench.once(*yardstick)
+    check, read = bench.turns(11, ours, yardstick)
+    print(f"\ncheck of {hosts:,} hosts: {check.cpu * 1000:.0f} ms, its YAML load and schema validation alone {read.cpu * 1000:.0f} ms")
+    _target("1,000 hosts are checked in under 1.5x of that", check.cpu < 1.5 * read.cpu)
+
+
 def size(bench: Bench, hosts: int, times: int) -> Run:
     """One inventory of *hosts* against the bare loop; returns the run of ours."""
     folder = bench.scratch / str(hosts)
@@ -131,6 +153,7 @@ def main() -> None:
         bench = Bench(Path(scratch))
         print(f"Python {sys.version.split()[0]}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, writing to {scratch}\n")
         startup(bench)
+        checking(bench, 1000)
         print(
             f"\n{'':12}{'processor':>11}{'clock':>11}{'a host':>12}{'written':>12}{'ours':>14}{'bare loop':>14}{'ratio':>9}{'memory':>11}"
         )

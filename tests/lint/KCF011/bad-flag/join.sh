@@ -1,0 +1,1 @@
+kubeadm join backend:16443 --token $TOKEN --discovery-token-unsafe-skip-ca-verification  # expect: KCF011

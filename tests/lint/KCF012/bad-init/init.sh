@@ -1,0 +1,1 @@
+kubeadm init --kubernetes-version=v1.29.3 --control-plane-endpoint=backend:16443  # expect: KCF012

@@ -1,0 +1,1 @@
+kubeadm join backend:16443 --token $TOKEN --discovery-token-ca-cert-hash $HASH

@@ -1,0 +1,2 @@
+#!/bin/bash
+systemctl is-active --quiet nginx || exit 1

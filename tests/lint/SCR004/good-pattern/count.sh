@@ -1,0 +1,4 @@
+#!/bin/bash
+grep -v 'price: $$' list
+ps -o pid= -p $$ | grep -q $$
+grep -v "^$$ " list

@@ -1,0 +1,2 @@
+# asks nginx
+curl -sf -m 2 http://127.0.0.1:16444/ || exit 1 # expect: SCR006

@@ -1,0 +1,2 @@
+#!/bin/bash
+killall -0 nginx

@@ -1,0 +1,3 @@
+#!/bin/bash
+setenforce 0 # expect: SCR016
+systemctl disable --now firewalld # expect: SCR016

@@ -1,0 +1,4 @@
+#!/bin/bash
+systemctl enable --now nginx
+systemctl enable keepalived
+systemctl start keepalived

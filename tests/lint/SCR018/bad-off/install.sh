@@ -1,0 +1,2 @@
+#!/bin/bash
+swapoff -a # expect: SCR018

@@ -1,0 +1,3 @@
+#!/bin/bash
+swapoff -a
+sed -i '/\sswap\s/s/^/#/' /etc/fstab
