@@ -21,6 +21,8 @@ from generator.wording import said
 # More than these is no set of configuration files, but a whole disk.
 MAX_FILES = 5_000
 MAX_DEPTH = 40
+# Manifests are large; what people write by hand is not.
+MAX_TEXT = 512 * 1024
 
 _ROOT = frozenset(("etc", "usr", "opt", "root", "var", "lib", "srv", "home"))
 _READERS = {"nginx": nginx.read, "keepalived": keepalived.read, "unit": units.read, "hosts": hosts.read, "script": scripts.read}
@@ -154,7 +156,7 @@ def _file(path: Path, host: str, place: str) -> File | None:
     if kind is None:
         return None
     source = Source(name, text)
-    problem = _not_text(raw, text)
+    problem = _not_text(kind, raw, text)
     if problem is not None:
         return File(source, kind, host, place, problems=(problem,))
     if kind == "yaml":
@@ -164,16 +166,19 @@ def _file(path: Path, host: str, place: str) -> File | None:
     return File(source, kind, host, place, root=root, problems=problems)
 
 
-def _not_text(raw: bytes, text: str) -> Diagnostic | None:
-    if len(raw) > MAX_BYTES:
-        what = said("file is larger than {size} MiB", size=MAX_BYTES // 1024 // 1024)
+def _not_text(kind: Kind, raw: bytes, text: str) -> Diagnostic | None:
+    most = MAX_BYTES if kind == "yaml" else MAX_TEXT
+    if len(raw) > most:
+        what = said("file is larger than {size} KiB", size=most // 1024)
         return Diagnostic("SRC002", "error", what, (), "check that this is the right file", position=Position(1, 1))
-    for number, line in enumerate(text.split("\n"), 1):
-        for column, char in enumerate(line, 1):
-            if "\udc80" <= char <= "\udcff":
-                what = said("byte 0x{byte:02x} is not UTF-8", byte=ord(char) - 0xDC00)
-                return Diagnostic("SRC001", "error", what, (), "save the file as UTF-8", position=Position(number, column))
-    return None
+    # What could not be decoded.
+    found = re.search("[\udc80-\udcff]", text)
+    if found is None:
+        return None
+    before = text[: found.start()]
+    what = said("byte 0x{byte:02x} is not UTF-8", byte=ord(found[0]) - 0xDC00)
+    at = Position(before.count("\n") + 1, len(before) - before.rfind("\n"))
+    return Diagnostic("SRC001", "error", what, (), "save the file as UTF-8", position=at)
 
 
 def _kind(place: str, text: str) -> Kind | None:

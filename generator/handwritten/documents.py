@@ -10,6 +10,7 @@ from generator.handwritten import Document, Word
 from generator.source import MAX_PURE, Source
 from generator.wording import said
 
+# The manifest of Calico's operator, the largest that people apply, has some 100,000.
 MAX_NODES = 200_000
 MAX_DEPTH = 100
 
@@ -34,7 +35,7 @@ def _read(source: Source, *, pure: bool) -> tuple[tuple[Document, ...], tuple[Di
     documents: list[Document] = []
     builder = _Builder(source)
     try:
-        _refuse_depth(YAML(typ="safe", pure=pure).parse(source.text))
+        _refuse_giants(YAML(typ="safe", pure=pure).parse(source.text))
         for node in YAML(typ="safe", pure=pure).compose_all(source.text):
             if node is not None:
                 mark = node.start_mark
@@ -71,14 +72,15 @@ def _read(source: Source, *, pure: bool) -> tuple[tuple[Document, ...], tuple[Di
     return tuple(documents), ()
 
 
-def _refuse_depth(events: Iterable[Any]) -> None:
+def _refuse_giants(events: Iterable[Any]) -> None:
     """Look at the parser's *events* first: libyaml's composer descends into whatever it is given, until the process dies."""
-    depth = 0
+    depth = nodes = 0
     for event in events:
         name = type(event).__name__
         depth += name.endswith("StartEvent") - name.endswith("EndEvent")
+        nodes += not name.endswith("EndEvent")
         # Stream and document count as well.
-        if depth > MAX_DEPTH + 2:
+        if depth > MAX_DEPTH + 2 or nodes > MAX_NODES:
             raise _TooMuchError
 
 
