@@ -439,3 +439,24 @@ def test_adopt_says_when_there_is_nothing(tmp_path):
     result = run(str(tmp_path))
     assert result.exit_code == 2
     assert "nothing here says anything of a cluster" in result.stderr
+
+
+def test_a_balancer_of_nobody_runs_on_the_control_planes(tmp_path):
+    """One folder of files, and none says whose they are: no host is made up for keepalived, and the note says what was taken for granted."""
+    (tmp_path / "nginx.conf").write_text(
+        "events {}\nstream {\n  upstream api { zone a 64k; server 10.0.0.11:6443; server 10.0.0.12:6443; server 10.0.0.13:6443; }\n"
+        "  server { listen 16443; proxy_pass api; proxy_connect_timeout 1s; }\n}\n"
+    )
+    (tmp_path / "keepalived.conf").write_text(
+        "vrrp_instance a {\n  interface eth0\n  virtual_router_id 61\n  priority 120\n  virtual_ipaddress {\n    10.0.0.9/24\n  }\n}\n"
+    )
+    (tmp_path / "kubeadm.yaml").write_text(
+        "apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\nlocalAPIEndpoint: {advertiseAddress: 10.0.0.12}\n---\n"
+        "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nkubernetesVersion: v1.34.2\ncontrolPlaneEndpoint: api.example:16443\n"
+    )
+    text = adopt.text(adopt.draft(discovery.read([tmp_path])), ["kubeadm.yaml"])
+    found = compiler.check("adopted.yaml", text.encode())
+    assert not found.refused()
+    assert [str(host.address) for host in found.cluster.control_planes] == ["10.0.0.12", "10.0.0.11", "10.0.0.13"]
+    assert found.cluster.load_balancer_names == {host.name for host in found.cluster.control_planes}
+    assert "taken to run on the control planes" in text

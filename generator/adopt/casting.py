@@ -33,6 +33,8 @@ def cast(claims: Claims, *, dedicated: bool, balanced: bool) -> list[Role]:
         return order.get(machine.name.value.lower(), min(by_address, default=len(order))), not machine.first
 
     machines = _paired(sorted(claims.machines, key=place), claims, dedicated=dedicated)
+    if not dedicated:
+        machines = _colocated(machines, claims)
     return _completed([_role(machine, claims, dedicated=dedicated) for machine in machines], claims, dedicated=dedicated, balanced=balanced)
 
 
@@ -56,6 +58,18 @@ def _paired(machines: list[Machine], claims: Claims, *, dedicated: bool) -> list
         else:
             paired.append(machine)
     return [machine for machine in paired if id(machine) not in gone]
+
+
+def _colocated(machines: list[Machine], claims: Claims) -> list[Machine]:
+    """Load balancers of which nothing else is known, taken as control planes: the one that ran ``kubeadm init`` comes first."""
+    nameless = [machine for machine in machines if machine.carries and not machine.name.value and not machine.addresses]
+    free = [machine for machine in machines if machine.role.value == CONTROL_PLANE and not machine.carries and machine.addresses]
+    pairs = list(zip(sorted(free, key=lambda machine: not machine.first), nameless, strict=False))
+    if pairs:
+        claims.note("keepalived and nginx: taken to run on the control planes; give other hosts of theirs the role load-balancer")
+    merged = {id(plane): replace(plane, settings={**plane.settings, **one.settings}, carries=True) for plane, one in pairs}
+    gone = {id(one) for _, one in pairs}
+    return [merged.get(id(machine), machine) for machine in machines if id(machine) not in gone]
 
 
 def _role(machine: Machine, claims: Claims, *, dedicated: bool) -> Role:

@@ -59,10 +59,11 @@ def _where(data: Any, path: Path) -> tuple[Path, str]:
 
 
 def _draft(claims: Claims, guessing: Guessing, view: str, refused: Refused, *, literal: bool) -> Draft:
-    sheet = Sheet(claims.heard(view), refused, claims.notes)
+    sheet = Sheet(claims.heard(view), refused)
     spoken = any(path[0] in ("controlPlaneEndpoint", "loadBalancer") for path in sheet.heard)
     balanced = spoken or bool(claims.vips) or claims.addressed is not None or any(machine.carries for machine in claims.machines)
     roles = cast(claims, dedicated=guessing.dedicated, balanced=balanced)
+    sheet.draft.notes += claims.notes
     where = Addressing(claims, sheet.heard, roles, guessing)
     sheet.origin(("hosts",), claims.complete)
     sheet.put(("version",), 1)

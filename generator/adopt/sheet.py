@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
@@ -50,8 +50,8 @@ class Draft:
 class Sheet:
     """A *draft*, and what was *heard* for it as far as the schema doesn't refuse it."""
 
-    def __init__(self, heard: Mapping[Path, Known], refused: Refused, notes: Iterable[str]) -> None:
-        self.draft = Draft(notes=list(notes))
+    def __init__(self, heard: Mapping[Path, Known], refused: Refused) -> None:
+        self.draft = Draft()
         self._refused = refused
         self.heard = {path: known for path, known in heard.items() if not self._is_refused(path)}
 
