@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from generator.adopt.claims import CONTROL_PLANE, LOAD_BALANCER, WORKER, Claims, Known, Machine
 from generator.handwritten import Word
 
+_TAKEN = "keepalived and nginx: taken to run on the control planes; give other hosts of theirs the role load-balancer"
+
 
 @dataclass(frozen=True)
 class Role:
@@ -52,6 +54,8 @@ def _paired(machines: list[Machine], claims: Claims, *, dedicated: bool) -> list
         if nameless and not machine.addresses and not machine.listed and (plane or (machine.carries and not dedicated)):
             other = nameless.pop(0)
             gone.add(id(other))
+            if not plane:
+                claims.note(_TAKEN)
             role = machine.role if plane else other.role
             settings = {**other.settings, **machine.settings}
             paired.append(replace(machine, addresses=other.addresses, role=role, settings=settings, first=machine.first or other.first))
@@ -66,7 +70,7 @@ def _colocated(machines: list[Machine], claims: Claims) -> list[Machine]:
     free = [machine for machine in machines if machine.role.value == CONTROL_PLANE and not machine.carries and machine.addresses]
     pairs = list(zip(sorted(free, key=lambda machine: not machine.first), nameless, strict=False))
     if pairs:
-        claims.note("keepalived and nginx: taken to run on the control planes; give other hosts of theirs the role load-balancer")
+        claims.note(_TAKEN)
     merged = {id(plane): replace(plane, settings={**plane.settings, **one.settings}, carries=True) for plane, one in pairs}
     gone = {id(one) for _, one in pairs}
     return [merged.get(id(machine), machine) for machine in machines if id(machine) not in gone]
