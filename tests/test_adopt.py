@@ -460,3 +460,11 @@ def test_a_balancer_of_nobody_runs_on_the_control_planes(tmp_path):
     assert [str(host.address) for host in found.cluster.control_planes] == ["10.0.0.12", "10.0.0.11", "10.0.0.13"]
     assert found.cluster.load_balancer_names == {host.name for host in found.cluster.control_planes}
     assert "taken to run on the control planes" in text
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("kind: Cluster\nspec:\n  hosts:\n  - {name: node[1:3], address: 10.0.0.1}\n")
+    result = CliRunner().invoke(cli.stowage, ["adopt", str(path)])
+    assert result.exit_code == 2
+    assert f"{path}:4:16: error SRC006" in result.output

@@ -74,7 +74,7 @@ def _files(context: click.Context, paths: Iterable[Path]) -> Files:
         raise Stop(said("{names}: no file that stowage can read", names=names), "`stowage lint --help` says which files it knows")
     if files.skipped:
         names = ", ".join(files.skipped[:3]) + (" ..." if len(files.skipped) > 3 else "")
-        skipped = said("stowage: {count} files skipped, of kinds that it doesn't know: {names}", count=len(files.skipped), names=names)
+        skipped = said("stowage: skipped, of no kind that it knows ({count}): {names}", count=len(files.skipped), names=names)
         click.echo(translated(skipped, language_of(context)), err=True)
     return files
 
@@ -100,6 +100,8 @@ def adopt(context: click.Context, paths: tuple[Path, ...], output: Path | None) 
     from generator import compiler, starter
 
     files = _files(context, paths)
+    # What can't be read is missing in the inventory.
+    print_findings(context, "text", [compiler.Linted(file.source, file.problems) for file in files.files if file.problems], err=True)
     draft = adoption.draft(files)
     if draft is None:
         names = ", ".join(map(str, paths))
