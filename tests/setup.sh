@@ -8,12 +8,14 @@ editor=yaml-language-server@1.18.0
 folder=${XDG_CACHE_HOME:-$HOME/.cache}/stowage/$(echo "$editor" | tr @ -)
 if [ $# = 0 ] && [ ! -d "$folder" ] && command -v npm >/dev/null; then
     echo "installing: $editor" >&2
-    rm -rf "$folder.new"
-    if timeout 120 npm install --loglevel error --no-audit --no-fund --ignore-scripts --prefix "$folder.new" "$editor" >/dev/null; then
-        mv "$folder.new" "$folder"
-    else
-        echo "not installed, so its tests are skipped: $editor" >&2
-    fi
+    for try in 1 2 3; do
+        rm -rf "$folder.new"
+        if timeout 120 npm install --loglevel error --no-audit --no-fund --ignore-scripts --prefix "$folder.new" "$editor" >/dev/null; then
+            mv "$folder.new" "$folder"
+            break
+        fi
+        echo "not installed in try $try of 3: $editor (without it, its tests are skipped)" >&2
+    done
 fi
 
 packages=${*:-nginx libnginx-mod-stream keepalived etcd-server etcd-client shellcheck iproute2 curl openssl dash containerd iputils-arping debootstrap debian-archive-keyring systemd-container dosfstools fusefat}
