@@ -41,7 +41,7 @@ bench: $(VENV)/.dev ## measure against bare imports and a bare Jinja loop
 	@$(BIN)/python tests/bench/run.py
 
 fuzz: $(VENV)/.dev ## mutated files through every command for ten minutes, with a seed of its own (FUZZ_SECONDS, FUZZ_SEED)
-	@$(BIN)/python tests/fuzz/child.py "$${FUZZ_SEED:-$$(date +%s)}" "$${FUZZ_SECONDS:-600}" tests/fuzz/seeds
+	@PYTHONPATH=.:tests $(BIN)/python tests/fuzz/child.py "$${FUZZ_SEED:-$$(date +%s)}" "$${FUZZ_SECONDS:-600}" tests/fuzz/seeds
 
 clean: ## remove what was built; bundles stay
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

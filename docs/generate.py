@@ -29,13 +29,6 @@ def _inventory() -> Iterator[str]:
     yield from _object("", schema)
 
 
-def _resolved(node: dict[str, Any]) -> dict[str, Any]:
-    if "$ref" not in node:
-        return node
-    target = validate.schema()["$defs"][node["$ref"].removeprefix("#/$defs/")]
-    return target | {name: value for name, value in node.items() if name != "$ref"}
-
-
 def _object(path: str, node: dict[str, Any]) -> Iterator[str]:
     """A section for *node*, and one for each mapping below it."""
     required = node.get("required", ())
@@ -45,11 +38,11 @@ def _object(path: str, node: dict[str, Any]) -> Iterator[str]:
     yield "| key | type | default | what it is | example |\n| --- | --- | --- | --- | --- |\n"
     below = []
     for name, raw in node["properties"].items():
-        child = _resolved(raw)
+        child = validate.resolved(raw)
         default = f"`{_code(child['default'])}`" if "default" in child else "required" if name in required else ""
         example = f"`{_code(child['examples'][0])}`" if child.get("examples") else ""
         yield f"| `{name}` | {_type(child)} | {default} | {child.get('description', '')} | {example} |\n"
-        for branch in (child, _resolved(child.get("items", {})), *(_resolved(b) for b in child.get("oneOf", ()))):
+        for branch in (child, validate.resolved(child.get("items", {})), *(validate.resolved(b) for b in child.get("oneOf", ()))):
             if "properties" in branch and branch["properties"].keys() != {"secret"}:
                 suffix = "[]" if branch is not child and "items" in child else ""
                 variant = branch["properties"].get("name", {}).get("const", "")
@@ -64,7 +57,7 @@ def _type(node: dict[str, Any]) -> str:
     if "const" in node:
         return f"`{node['const']}`"
     if "oneOf" in node:
-        return " or ".join(dict.fromkeys(_type(_resolved(branch)) for branch in node["oneOf"]))
+        return " or ".join(dict.fromkeys(_type(validate.resolved(branch)) for branch in node["oneOf"]))
     kinds = {"object": "mapping", "array": "list"}
     kind = node.get("type", "")
     name = " or ".join(kinds.get(k, k) for k in ([kind] if isinstance(kind, str) else kind))

@@ -213,10 +213,17 @@ def complete(data: dict[str, Any]) -> dict[str, Any]:
     return filled
 
 
+def resolved(node: dict[str, Any]) -> dict[str, Any]:
+    """*node* of the schema with what its ``$ref`` names; what stands beside the reference counts."""
+    if "$ref" not in node:
+        return node
+    target: dict[str, Any] = schema()["$defs"][node["$ref"].removeprefix("#/$defs/")]
+    return target | {name: value for name, value in node.items() if name != "$ref"}
+
+
 def _filled(value: Any, node: dict[str, Any]) -> Any:
     """*value* with the defaults of *node* below it; keys in the schema's order, so that a lock reads the same for any input."""
-    if "$ref" in node:
-        node = schema()["$defs"][node["$ref"].removeprefix("#/$defs/")] | {k: v for k, v in node.items() if k != "$ref"}
+    node = resolved(node)
     if isinstance(value, list) and "items" in node:
         return [_filled(item, node["items"]) for item in value]
     if not isinstance(value, dict) or "properties" not in node:

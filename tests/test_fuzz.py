@@ -10,12 +10,18 @@ from pathlib import Path
 import pytest
 
 FUZZ = Path(__file__).resolve().parent / "fuzz"
+ENVIRONMENT = os.environ | {"PYTHONPATH": f"{FUZZ.parents[1]}:{FUZZ.parent}"}
 SEEDS = sorted(path for path in (FUZZ / "seeds").iterdir() if path.name != ".gitignore")
 
 
 def child(*arguments: object, seconds: float) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, FUZZ / "child.py", *map(str, arguments)], capture_output=True, text=True, timeout=seconds, check=False
+        [sys.executable, FUZZ / "child.py", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+        env=ENVIRONMENT,
     )
 
 
@@ -49,9 +55,7 @@ c.lint_files = lambda *_: {planted}
 sys.argv = ['child.py', '1', '15', {str(tmp_path)!r}]
 runpy.run_path({str(FUZZ / "child.py")!r}, run_name='__main__')
 """
-        done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False, cwd=FUZZ.parents[1]
-        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False, env=ENVIRONMENT)
         assert done.returncode == 1, done.stdout + done.stderr
         assert word in done.stderr
         assert list(tmp_path.iterdir())

@@ -37,15 +37,9 @@ def _visible(note: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in note)
 
 
-def _resolved(node: Mapping[str, Any]) -> Mapping[str, Any]:
-    if "$ref" in node:
-        return validate.schema()["$defs"][node["$ref"].removeprefix("#/$defs/")] | {k: v for k, v in node.items() if k != "$ref"}  # type: ignore[no-any-return]
-    return node
-
-
-def _pruned(draft: Draft, value: Any, node: Mapping[str, Any], path: Path) -> Any:
+def _pruned(draft: Draft, value: Any, node: dict[str, Any], path: Path) -> Any:
     """*value* in the schema's order, without defaults that nobody guessed."""
-    node = _resolved(node)
+    node = validate.resolved(node)
     if path == ("cluster", "cni") and isinstance(value, dict):
         kept = _pruned(draft, value, validate.schema()["$defs"][value["name"]], (*path, value["name"]))
         return kept if len(kept) > 1 else value["name"]
@@ -59,7 +53,7 @@ def _pruned(draft: Draft, value: Any, node: Mapping[str, Any], path: Path) -> An
         if name not in value:
             continue
         kept = _pruned(draft, value[name], child, here)
-        default = _resolved(child).get("default", child.get("default"))
+        default = validate.resolved(child).get("default", child.get("default"))
         engine = here in (("loadBalancer", "nginx"), ("loadBalancer", "ipvs"))
         if here in draft.guesses or engine or (kept != default and kept not in ({}, [])) or here[-1] == "taints":
             out[name] = kept

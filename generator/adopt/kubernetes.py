@@ -9,7 +9,7 @@ from typing import Any
 from generator import validate
 from generator.adopt.claims import CONTROL_PLANE, WORKER, Claims, Machine, address, part, whole
 from generator.diagnostics import Path
-from generator.handwritten import Document, File, Files, Word, boolean, integer
+from generator.handwritten import Document, File, Files, Word, boolean, integer, unspecified
 from generator.handwritten.kubeadm import Command, commands, told
 
 _SOCKETS = {
@@ -175,7 +175,7 @@ def _node(file: File, document: Document, claims: Claims) -> None:
     where = address(own, own) if isinstance(own, Word) else None
     if not name and not file.host and where is None:
         return
-    machine = claims.machine(str(name or file.host), None if where and where.text in ("0.0.0.0", "::") else where, name)  # noqa: S104
+    machine = claims.machine(str(name or file.host), None if where and unspecified(where.text) else where, name)
     machine.first |= not joins
     plane = not joins or isinstance(document.get("controlPlane"), dict)
     machine.plays(CONTROL_PLANE if plane else WORKER, document.place("controlPlane") if joins and plane else document.place("kind"))

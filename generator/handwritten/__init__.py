@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any, Literal
 
 from generator.diagnostics import Diagnostic, Position, Related, Spot
@@ -179,6 +180,14 @@ def integer(value: object) -> int | None:
     ):
         return int(value)
     return None
+
+
+def unspecified(text: str) -> bool:
+    """Whether *text* is ``0.0.0.0`` or ``::``, which stand for any address of a host."""
+    try:
+        return ip_address(text).is_unspecified
+    except ValueError:
+        return False
 
 
 def boolean(value: object) -> bool | None:

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import islice
 from pathlib import PurePosixPath
 
-from generator.handwritten import Files, Node, Word
+from generator.handwritten import Files, Node, Word, unspecified
 from generator.handwritten.nginx import Config, whole
 
 API_PORT = 6443
@@ -86,7 +86,7 @@ def endpoint(text: str) -> tuple[str, int | None]:
     if found is None:
         return text, None
     host, port = found[1] or found[3] or "*", found[2] or found[4]
-    return ("*" if host in ("0.0.0.0", "::") else host.lower()), int(port) if port else None  # noqa: S104 (nobody binds here)
+    return "*" if unspecified(host) else host.lower(), int(port) if port else None
 
 
 def scopes(config: Config) -> Iterator[Node]:

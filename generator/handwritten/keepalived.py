@@ -137,20 +137,18 @@ class _Reader:
 
     def run(self) -> None:
         lines = iter(enumerate(self.source.text.split("\n"), 1))
-        for number, text in lines:
-            column = 1
-            if not text or text.isspace():
+        for number, line in lines:
+            condition = _CONDITION.match(line)
+            begin = condition.end() if condition else 0
+            text = line[begin:]
+            if not text or text.isspace() or (condition and (condition[2] == self.host) is (condition[1] == "^")):
                 continue
-            if condition := _CONDITION.match(text):
-                if (condition[2] == self.host) is (condition[1] == "^"):
-                    continue
-                column, text = condition.end() + 1, text[condition.end() :]  # noqa: PLW2901 - the condition is no part of the line
             if definition := _DEFINITION.match(text):
                 self.definitions[definition[1]] = self.definition(definition[2], lines)
             elif sequence := _SEQUENCE.match(text):
                 self.sequence(sequence, text[sequence.end() :], number)
             else:
-                self.text(text, number, column)
+                self.text(text, number, begin + 1)
         for name, _, _ in self.blocks[:0:-1]:
             self.problem("KAD001", name, "block is never closed", "close it with a brace")
 

@@ -101,7 +101,8 @@ def _words(source: Source) -> Iterator[tuple[Word, str]]:
 
     def characters() -> Iterator[str]:
         nonlocal taken
-        for taken, char in enumerate(text.translate(_OTHER_BLANKS), 1):  # noqa: B007 (the lexer's place in the text)
+        for char in text.translate(_OTHER_BLANKS):
+            taken += 1
             yield char
 
     def word(start: int, end: int) -> Word:

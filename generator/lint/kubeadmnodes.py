@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from generator.handwritten import Files, Word
+from generator.handwritten import Files, Word, unspecified
 from generator.handwritten.kubeadm import commands, told, value, vips
 from generator.lint import Found, file_rule
 from generator.wording import said
@@ -104,7 +104,7 @@ def advertise_unset(files: Files) -> Iterator[Found]:
 
 def _unset(address: Word | None) -> bool:
     """Whether kubeadm works the address out (ChooseAPIServerBindAddress): an unspecified one counts as none."""
-    return address is None or address in ("", "0.0.0.0", "::")  # noqa: S104 - a value to find, nothing listens there
+    return not address or unspecified(address)
 
 
 _DEAD = ("docker.sock", "dockershim.sock")

@@ -1,8 +1,8 @@
 """
 The fuzzer's own process: mutated files through the command line, until the time is over or something breaks.
 
-    python tests/fuzz/child.py SEED SECONDS SEEDS          runs; an input that breaks something is kept in the folder SEEDS
-    python tests/fuzz/child.py --again FILE...             runs kept inputs alone
+    PYTHONPATH=.:tests python tests/fuzz/child.py SEED SECONDS SEEDS     runs; an input that breaks something is kept in the folder SEEDS
+    PYTHONPATH=.:tests python tests/fuzz/child.py --again FILE...        runs kept inputs alone
 
 Breaks are: an exception that is not the command line's own, more than 5 s for one input, more than 500 MB.  A limit of the address space
 turns the last into a MemoryError.  It prints one line: how many inputs, and how many of them each command took without an error.
@@ -26,16 +26,15 @@ from collections import Counter
 from pathlib import Path
 from types import FrameType
 
+import click
+import strategies
+import yaml
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as seeded
+
+from generator.cli import stowage
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
-
-import click  # noqa: E402 - found by the path above
-import strategies  # noqa: E402 - as above
-import yaml  # noqa: E402 - as above
-from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402 - as above
-from hypothesis import seed as seeded  # noqa: E402 - as above
-
-from generator.cli import stowage  # noqa: E402 - as above
 
 LIMIT_SECONDS = 5
 LIMIT_BYTES = 500_000_000
