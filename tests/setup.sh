@@ -18,7 +18,7 @@ if [ $# = 0 ] && [ ! -d "$folder" ] && command -v npm >/dev/null; then
     done
 fi
 
-packages=${*:-nginx libnginx-mod-stream keepalived etcd-server etcd-client shellcheck iproute2 curl openssl dash containerd iputils-arping debootstrap debian-archive-keyring systemd-container dosfstools fusefat}
+packages=${*:-nginx libnginx-mod-stream keepalived etcd-server etcd-client shellcheck iproute2 curl openssl dash containerd iputils-arping debootstrap debian-archive-keyring systemd-container dosfstools fusefat docker-registry skopeo apt-utils dpkg-dev createrepo-c zstd age openssh-client}
 
 missing=
 for package in $packages; do

@@ -16,11 +16,12 @@ MODULES = sorted(GENERATOR.rglob("*.py"))
 # A module imports only what stands before it.
 ORDER = (
     "generator", "wording", "diagnostics", "versions", "steps", "quoting", "emit", "resources", "messages", "render", "source", "spelling", "validate", "fixes", "handwritten", "model",
-    "lint", "adopt", "artifacts", "swap", "bundle", "verify", "review", "report", "secrets", "compiler", "starter", "cli", "__main__",
+    "lint", "adopt", "artifacts", "swap", "bundle", "verify", "payload", "sbom", "pack", "signature", "attestation", "closure", "review", "report", "secrets", "keys",
+    "compiler", "starter", "cli", "__main__",
 )  # fmt: skip
 
 # Only these may open a file to write it, make a directory, link, rename or remove.
-WRITERS = ("swap", "bundle", "fixes", "starter")
+WRITERS = ("swap", "bundle", "payload", "pack", "keys", "fixes", "starter")
 
 # What the modules of a package share, each in one module of it.
 SHARED = {"generator.lint.places"}
