@@ -172,7 +172,13 @@ def test_rollback_of_40_takes_the_load_balancer_off_and_40_brings_it_back(up: Si
         pytest.skip("the inventory has no load balancer")
     (holder,) = up.holders()
     before = up.snapshot(holder), up.units(holder)
-    up.step(holder, 40, "--rollback")
+    # A connection through nginx, as the kubelets have theirs: the RHEL family's nginx waits for it, is killed and "failed".
+    held = subprocess.Popen([*up.lab.client("bash", "-c", f"exec 3<>/dev/tcp/{up.address(holder)}/{up.port}; read -rt 60 -u 3")])
+    try:
+        up.step(holder, 40, "--rollback")
+    finally:
+        held.terminate()
+        held.wait(10)
     assert not holder.has(up.vips[0])
     units = up.units(holder)
     assert units["keepalived.service"].endswith("inactive")

@@ -303,6 +303,8 @@ restore() {
   if [[ ! -e $BACKUP/laid && ! -e $BACKUP/units && ! -e $BACKUP/undo ]]; then note "step $STEP has changed nothing here"; return; fi
   while read -r -u 7 unit enabled active; do
     if [[ $active != active && $(unit_state "$unit") == *' active' ]]; then act "stop $unit" systemctl stop "$unit"; fi
+    # The RHEL family's nginx is killed after 5 s while somebody holds a connection, and counts as failed then: we ended it.
+    if [[ $active != failed && $(unit_state "$unit") == *' failed' ]]; then act "forget how $unit ended" systemctl reset-failed "$unit"; fi
     if [[ $enabled != masked* && $(unit_state "$unit") == masked* ]]; then act "unmask $unit" systemctl unmask "$unit"; fi
     if [[ $enabled =~ ^(disabled|not-found)$ && $(unit_state "$unit") == 'enabled '* ]]; then act "disable $unit" systemctl disable "$unit"; fi
   done 7< <(tac "$BACKUP/units" 2>/dev/null)
