@@ -23,7 +23,7 @@ from lab.site import Site
 
 LAB = Path(__file__).resolve().parent
 REPOSITORY = LAB.parent.parent
-ORDER = ("test_refusals", "test_bring_up", "test_faults", "test_inventories", "test_kills")
+ORDER = ("test_refusals", "test_bring_up", "test_faults", "test_inventories", "test_one_trip", "test_kills")
 REHEARSED = pytest.StashKey[report.Rehearsed]()
 EXAMPLE = LAB / "inventories" / "example.yaml"
 
@@ -53,8 +53,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @contextmanager
-def lab_of(inventory: Path, *, rehearsal: bool = False) -> Iterator[Site]:
-    """A site of *inventory*; skips where there can be no lab (fails with CI=true; ends a *rehearsal*), refuses an inventory with errors."""
+def lab_of(inventory: Path, *, rehearsal: bool = False, build: Callable[[Path, Path], Path] = site.built) -> Iterator[Site]:
+    """A site of *inventory*, its bundle made by *build*; skips where there can be no lab (fails with CI=true; ends a *rehearsal*), refuses an inventory with errors."""
     if lacking := base.missing():
         what = "there can be no lab here; missing:\n" + "\n".join(f"  {line}" for line in lacking)
         if rehearsal:
@@ -63,7 +63,7 @@ def lab_of(inventory: Path, *, rehearsal: bool = False) -> Iterator[Site]:
             pytest.fail(what, pytrace=False)
         pytest.skip(what)
     try:
-        with site.opened(inventory) as opened:
+        with site.opened(inventory, build) as opened:
             yield opened
     except base.LabError as error:
         pytest.exit(str(error), 2) if isinstance(error, site.Refused) else pytest.fail(str(error), pytrace=False)

@@ -5,9 +5,11 @@ The archives have the right names and nothing in them: what runs in the images i
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -161,6 +163,24 @@ def fill(folder: Path, env: Mapping[str, str], references: list[str]) -> None:
         (folder / "images").mkdir()
         (folder / "images" / "all.tar").write_bytes(images(references))
     sums(folder)
+
+
+def gathered(folder: Path, hosts: Mapping[str, Mapping[str, str]], references: list[str]) -> None:
+    """Makes *folder* what ``fetch-payload.sh`` would leave for Debian *hosts* (host.env by name): a repository an os, an archive an image."""
+    for values in hosts.values():
+        packages = folder / "packages" / f"{values['OS_ID']}-{values['OS_VERSION']}"
+        packages.mkdir(parents=True, exist_ok=True)
+        for deb in debian(values):
+            shutil.copy(deb, packages)
+    for packages in (folder / "packages").iterdir():
+        index = subprocess.run(["apt-ftparchive", "packages", "."], cwd=packages, capture_output=True, check=True).stdout
+        (packages / "Packages").write_bytes(index)
+        (packages / "Packages.gz").write_bytes(gzip.compress(index, mtime=0))
+        release = subprocess.run(["apt-ftparchive", "release", "."], cwd=packages, capture_output=True, check=True).stdout
+        (packages / "Release").write_bytes(release)
+    (folder / "images").mkdir()
+    for reference in references:
+        (folder / "images" / f"{re.sub('[/:@]', '_', reference)}.tar").write_bytes(images([reference]))
 
 
 def debian(env: Mapping[str, str]) -> list[Path]:

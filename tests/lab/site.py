@@ -422,10 +422,15 @@ def filled(bundle: Path) -> Path:
     return bundle
 
 
+def built(inventory: Path, scratch: Path) -> Path:
+    """The bundle of *inventory* in *scratch* with the secrets that it names and a payload that somebody filled by hand: the hosts hand over."""
+    return filled(compile_inventory(inventory, scratch / "out"))
+
+
 @contextmanager
-def opened(inventory: Path) -> Iterator[Site]:
+def opened(inventory: Path, build: Callable[[Path, Path], Path] = built) -> Iterator[Site]:
     """
-    A lab with the hosts of *inventory*, just booted, and its bundle carried to them, with payloads.
+    A lab with the hosts of *inventory*, just booted, and the bundle that *build* makes of it carried to them.
 
     Raises :class:`Refused` for an inventory with errors, :class:`lab.base.LabError` where the lab cannot be had.
     """
@@ -433,7 +438,7 @@ def opened(inventory: Path) -> Iterator[Site]:
     with tempfile.TemporaryDirectory(prefix="stowage-site-") as folder:
         scratch = Path(folder)
         scratch.chmod(0o755)
-        bundle = filled(compile_inventory(inventory, scratch / "out"))
+        bundle = build(inventory, scratch)
         env = {name: read(bundle / "hosts" / name) for name in names(bundle)}
         with Lab(specs(env), clients(env)) as lab:
             site = Site(lab, bundle, inventory, env, scratch)
