@@ -39,6 +39,7 @@ wheel: $(VENV)/.dev ## build dist/stowage-*.whl
 
 bench: $(VENV)/.dev ## measure against bare imports and a bare Jinja loop
 	@$(BIN)/python tests/bench/run.py
+	@$(BIN)/python tests/bench/payload.py
 
 fuzz: $(VENV)/.dev ## mutated files through every command for ten minutes, with a seed of its own (FUZZ_SECONDS, FUZZ_SEED)
 	@PYTHONPATH=.:tests $(BIN)/python tests/fuzz/child.py "$${FUZZ_SEED:-$$(date +%s)}" "$${FUZZ_SECONDS:-600}" tests/fuzz/seeds

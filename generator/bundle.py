@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from generator import swap
 from generator.artifacts import File
@@ -26,7 +26,7 @@ from generator.emit import compact_json
 from generator.wording import said
 
 FORMAT = 1
-MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
+MANIFEST, SUMS, SIGNATURE = "manifest.json", "SHA256SUMS", "SHA256SUMS.sig"
 OVERLAYS = ("secrets", "payload")
 
 _MARK = '{"stowage": '
@@ -61,13 +61,25 @@ Folders = Iterable[tuple[str, Sequence[File]]]
 Secrets = Mapping[str, Mapping[str, bytes]]
 
 
-def write(out: Path, name: str, about: Mapping[str, Any], folders: Folders, secrets: Secrets) -> Written:
+class Payload(Protocol):
+    """What is laid into ``payload/`` of hosts (``generator.payload``)."""
+
+    def sums(self) -> Iterable[tuple[str, bytes]]:
+        """Each host that gets anything, with the ``SHA256SUMS`` of it."""
+
+    def lay(self, host: str, target: str, staging: str) -> Iterable[str]:
+        """Fill ``payload/`` of *host* below *staging*; yields ``same``, ``changed`` or ``added`` for each file."""
+
+
+def write(
+    out: Path, name: str, about: Mapping[str, Any], folders: Folders, secrets: Secrets, payload: Payload | None = None
+) -> Written:
     """
     Write the bundle *name* below *out* and return what changed.
 
     *about* is the head of the manifest; *folders* are consumed as they come: ``""`` or ``hosts/<host>`` with its files, each folder once.
-    *secrets* maps a host's name to its secret files; a host that isn't in it keeps the overlay that is there.  Raises :class:`BundleError`,
-    or whatever *folders* raise, with the former bundle whole.
+    *secrets* maps a host's name to its secret files; a host that isn't in it keeps the overlay that is there, as every host does without a
+    *payload*.  Raises :class:`BundleError`, or whatever *folders* raise, with the former bundle whole.
     """
     target = out / name
     try:
@@ -75,7 +87,7 @@ def write(out: Path, name: str, about: Mapping[str, Any], folders: Folders, secr
             if os.path.lexists(target) and not _is_ours(target):
                 remedy = "move it away, or choose another directory with --output: only what stowage made is ever replaced"
                 raise BundleError(said("{folder}: not a bundle of stowage's", folder=target), remedy)
-            written = _Writer(target, staging).run(about, folders, secrets)
+            written = _Writer(target, staging).run(about, folders, secrets, payload)
             if written.touched:
                 swap.exchange(staging, target)
     except swap.BusyError:
@@ -122,7 +134,7 @@ class _Writer:
         self.texts: dict[str, tuple[bytes, str]] = {}
         self.files = self.added = self.changed = self.removed = 0
 
-    def run(self, about: Mapping[str, Any], folders: Folders, secrets: Secrets) -> Written:
+    def run(self, about: Mapping[str, Any], folders: Folders, secrets: Secrets, payload: Payload | None) -> Written:
         manifest, sums = f"{self.staging}{MANIFEST}", f"{self.staging}{SUMS}"
         with open(manifest, "x", encoding="utf-8", newline="\n") as listing, open(sums, "x", encoding="utf-8", newline="\n") as total:
             listing.write(f"{_MARK}{FORMAT},\n")
@@ -137,8 +149,10 @@ class _Writer:
         self._settle(MANIFEST)
         self._settle(SUMS)
         self._put_secrets(secrets)
+        if payload is not None:
+            self._put_payload(payload)
         if self.replaces:
-            self._leave_or_carry(secrets)
+            self._leave_or_carry(secrets, keeps_payload=payload is None)
         return Written(self.path, self.files, self.added, self.changed, self.removed)
 
     def _folder(self, folder: str, files: Sequence[File], separator: str, listing: TextIO, total: TextIO) -> str:
@@ -182,7 +196,7 @@ class _Writer:
             self._count(path)
         elif not _holds(self.target + path, data):
             self.changed += 1
-        elif _linked(self.target + path, self.staging + path):
+        elif linked(self.target + path, self.staging + path):
             return
         handle = os.open(self.staging + path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode or (0o777 if executable else 0o666))
         try:
@@ -225,7 +239,7 @@ class _Writer:
             self._count(name)
         elif digest_of(present) != digest_of(fresh):
             self.changed += 1
-        elif _linked(present, link):
+        elif linked(present, link):
             os.replace(link, fresh)
 
     def _put_secrets(self, secrets: Secrets) -> None:
@@ -234,16 +248,43 @@ class _Writer:
             for name, data in sorted({**entries, SUMS: sums.encode()}.items()):
                 self._put(f"hosts/{host}/secrets/{name}", data, mode=0o600)
 
-    def _leave_or_carry(self, secrets: Secrets) -> None:
-        """What lies in an overlay of a host that still exists, and isn't written anew, moves along; all else not in staging is gone."""
+    def _put_payload(self, payload: Payload) -> None:
+        for host, sums in payload.sums():
+            self._put(f"hosts/{host}/payload/{SUMS}", sums)
+            for word in payload.lay(host, self.target, self.staging):
+                self.files += 1
+                self.added += word == "added"
+                self.changed += word == "changed"
+
+    def _leave_or_carry(self, secrets: Secrets, *, keeps_payload: bool) -> None:
+        """
+        What lies in an overlay of a host that still exists, and isn't written anew, moves along; all else not in staging is gone.
+
+        A signature stays where what it covers does.
+        """
+        signatures = []
         for path in walk(self.path):
+            if is_signature(path):
+                signatures.append(path)
+                continue
             if in_overlay(path):
                 _, host, overlay, _ = path.split("/", 3)
-                if f"hosts/{host}" in self.made and not (overlay == "secrets" and host in secrets):
+                if f"hosts/{host}" in self.made and (keeps_payload if overlay == "payload" else host not in secrets):
                     self._carry(path)
                     continue
             if not os.path.lexists(self.staging + path):
                 self.removed += 1
+
+        for path in signatures:
+            if all(self._stays(sums) for sums in signed_by(path)):
+                self._carry(path)
+            else:
+                self.removed += 1
+
+    def _stays(self, path: str) -> bool:
+        """Whether *path* is the same file as in the bundle in place."""
+        present, fresh = Path(self.target, path), Path(self.staging, path)
+        return present.is_file() and fresh.is_file() and digest_of(present) == digest_of(fresh)
 
     def _carry(self, path: str) -> None:
         present, destination = self.target + path, self.staging + path
@@ -254,7 +295,7 @@ class _Writer:
             folder = folder.rpartition("/")[0]
         for folder in reversed(missing):
             self._make(folder, stat.S_IMODE(os.stat(self.target + folder).st_mode) | 0o700)
-        if not _linked(present, destination):
+        if not linked(present, destination):
             shutil.copy2(present, destination, follow_symlinks=False)
 
 
@@ -292,7 +333,7 @@ def _holds(path: str, data: bytes) -> bool:
     return read == data
 
 
-def _linked(present: str, destination: str) -> bool:
+def linked(present: str, destination: str) -> bool:
     """Whether *destination* is now a second name of *present*; file systems without hard links say no."""
     try:
         os.link(present, destination, follow_symlinks=False)
@@ -318,6 +359,19 @@ def in_overlay(path: str) -> bool:
     """Whether *path*, relative to a bundle, lies in an overlay that git ignores."""
     parts = path.split("/", 3)
     return len(parts) > 3 and parts[0] == "hosts" and parts[2] in OVERLAYS
+
+
+def is_signature(path: str) -> bool:
+    """Whether *path*, relative to a bundle, is where the signature of sums stands: at the top, in a host's folder, or in an overlay."""
+    parts = path.split("/")
+    hosts, overlay = len(parts) in (3, 4) and parts[0] == "hosts", len(parts) < 4 or parts[2] in OVERLAYS
+    return parts[-1] == SIGNATURE and (len(parts) == 1 or (hosts and overlay))
+
+
+def signed_by(path: str) -> tuple[str, ...]:
+    """What the signature at *path* covers (``generator.signature``): the sums beside it, in an overlay those of its host too."""
+    folder = path.removesuffix(SIGNATURE)
+    return (f"{folder[: folder.rstrip('/').rindex('/') + 1]}{SUMS}", folder + SUMS) if in_overlay(path) else (folder + SUMS,)
 
 
 def digest_of(path: str | Path) -> str:

@@ -105,9 +105,13 @@ def _place(read: source.Source, diagnostic: Diagnostic) -> tuple[int, int, str, 
     return position.line, position.column, diagnostic.code, diagnostic.message
 
 
-def compile_to(out: Path, cluster: Cluster, known: Mapping[str, bytes]) -> bundle.Written:
-    """Write the bundle of *cluster* below *out*; *known* holds what ``secrets.read`` gave.  Raises ``bundle.BundleError``."""
-    return bundle.write(out, cluster.name, _about(cluster), artifacts.plan(cluster), secrets.overlay(cluster, known))
+def compile_to(out: Path, cluster: Cluster, known: Mapping[str, bytes], payload: bundle.Payload | None = None) -> bundle.Written:
+    """
+    Write the bundle of *cluster* below *out*; *known* holds what ``secrets.read`` gave, *payload* is of ``payload.overlay``.
+
+    Raises ``bundle.BundleError``.
+    """
+    return bundle.write(out, cluster.name, _about(cluster), artifacts.plan(cluster), secrets.overlay(cluster, known), payload)
 
 
 def _about(cluster: Cluster) -> dict[str, Any]:

@@ -23,15 +23,15 @@ MAX_NODES = 500_000
 MAX_DIGITS = 18
 MAX_PURE = 256 * 1024
 
-# Where the schema admits a literal secret, only so that a rule can explain why not.
-SECRETS: tuple[Path, ...] = (("loadBalancer", "keepalived", "authPass"),)
+# Where somebody may write a literal secret, whether the schema admits it (so that a rule can explain why not) or refuses it.
+SECRETS: tuple[Path, ...] = (("loadBalancer", "keepalived", "authPass"), ("cluster", "registry", "credentials"))
 
 # An inventory is text for people to review: nothing in it may be invisible or reorder what is shown.
 _CONTROL = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
 # To the end of the line: where the text can't be parsed, nobody knows what ends a password.
-_SECRET_TEXT = re.compile(r"""((?:auth[_-]?pass|password)["']?\s*:\s*)(?!\{\s*secret\b)(\S.*)""", re.IGNORECASE)
+_SECRET_TEXT = re.compile(r"""((?:auth[_-]?pass|password|credentials)["']?\s*:\s*)(?!\{\s*secret\b)(\S.*)""", re.IGNORECASE)
 # In hand-written files: keepalived's password, kubeadm's token and certificate key; a shell's variable shows nothing.
 _SECRET_WORD = re.compile(
     r"""((?:\bauth_pass|--token|--certificate-key)(?:[ \t]+|=)|\b(?:token|certificateKey)["']?:[ \t]*)"""

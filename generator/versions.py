@@ -241,6 +241,27 @@ OPERATING_SYSTEMS: dict[str, tuple[str, Patch]] = {
     "ubuntu-24.04": ("debian", (6, 8)),
 }
 
+# The newest cri-dockerd whose files are known by name for each release here; it is in no repository (packaging/ of Mirantis/cri-dockerd).
+# Debian 13 and openEuler have no build of their own: they take the next best, as does Docker's repository for the RHEL family.
+CRI_DOCKERD = "0.3.21"
+_EL9 = "cri-dockerd-{version}-3.el9.x86_64.rpm"
+_BOOKWORM = "cri-dockerd_{version}.3-0.debian-bookworm_amd64.deb"
+CRI_DOCKERD_FILES: dict[str, str] = {
+    **dict.fromkeys(("rocky-9", "rhel-9", "almalinux-9", "openeuler-24.03"), _EL9),
+    **dict.fromkeys(("debian-12", "debian-13"), _BOOKWORM),
+    "ubuntu-22.04": "cri-dockerd_{version}.3-0.ubuntu-jammy_amd64.deb",
+    "ubuntu-24.04": "cri-dockerd_{version}.3-0.ubuntu-noble_amd64.deb",
+}
+# Folder of download.docker.com/linux, and the release or suite in it (docs.docker.com, Install Docker Engine).
+DOCKER_PLACES: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(("rocky-9", "almalinux-9", "openeuler-24.03"), ("centos", "9")),
+    "rhel-9": ("rhel", "9"),
+    "debian-12": ("debian", "bookworm"),
+    "debian-13": ("debian", "trixie"),
+    "ubuntu-22.04": ("ubuntu", "jammy"),
+    "ubuntu-24.04": ("ubuntu", "noble"),
+}
+
 # What the kubelet checks with protectKernelDefaults (pkg/kubelet/cm/container_manager_linux.go, setupKernelTunables).
 KERNEL_DEFAULTS = {
     "kernel.keys.root_maxbytes": "25000000",

@@ -18,11 +18,12 @@ SCRIPTS = REPOSITORY / "templates" / "scripts"
 ENVIRONMENT = {
     "FORMAT": "1", "CLUSTER": "example", "HOST": "master-1", "ROLE": "control-plane", "FIRST": "1",
     "OS_FAMILY": "debian", "OS_ID": "debian", "OS_VERSION": "12", "ADDRESSES": "192.0.2.25/24", "INTERFACE": "ens160", "GATEWAY": "192.0.2.1",
-    "ENDPOINT": "backend:16443", "ENDPOINT_NAME": "backend", "ENDPOINT_PORT": "16443", "VIPS": "192.0.2.31", "SERVER": "backend:16443",
+    "ENDPOINT": "backend:16443", "ENDPOINT_NAME": "backend", "ENDPOINT_PORT": "16443", "VIPS": "192.0.2.31", "SERVER": "backend:16443", "TOKEN_TTL": "24h",
     "LB": "1", "LB_ENGINE": "nginx", "LB_HOSTS": "master-1=192.0.2.25 master-2=192.0.2.26 master-3=192.0.2.27", "LB_CHECK": "127.0.0.1 16444",
     "VRRP_AUTH": "", "CONTROL_PLANES": "master-1=192.0.2.25 master-2=192.0.2.26 master-3=192.0.2.27", "API_PORT": "6443",
     "WORKERS": "node-1=192.0.2.28", "KUBERNETES_VERSION": "1.29.3", "KUBERNETES": "1", "RUNTIME": "containerd",
     "RUNTIME_UNITS": "containerd.service", "CRI_SOCKET": "unix:///run/containerd/containerd.sock", "PAUSE_IMAGE": "registry.k8s.io/pause:3.9",
+    "REGISTRY": "", "REGISTRY_SECRET": "",
     "PACKAGES": "nginx keepalived", "PACKAGE_SOURCE": "payload", "NTP_SERVERS": "", "SWAP": "off", "FIREWALL": "auto",
     "PORTS": "6443/tcp 2379-2380/tcp vrrp", "TRUSTED_CIDRS": "10.244.0.0/16 10.96.0.0/16", "SELINUX_PORTS": "16443 16444",
     "PROXY_MODE": "iptables", "ETCD_DATA_DIR": "/var/lib/etcd", "CNI": "flannel",

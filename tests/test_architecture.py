@@ -21,7 +21,7 @@ ORDER = (
 )  # fmt: skip
 
 # Only these may open a file to write it, make a directory, link, rename or remove.
-WRITERS = ("swap", "bundle", "payload", "pack", "keys", "fixes", "starter")
+WRITERS = ("swap", "bundle", "payload", "pack", "signature", "keys", "fixes", "starter")
 
 # What the modules of a package share, each in one module of it.
 SHARED = {"generator.lint.places"}

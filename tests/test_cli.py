@@ -242,6 +242,7 @@ def secrets(tmp_path):
     folder = tmp_path / "secrets"
     folder.mkdir(mode=0o700)
     (folder / "vrrp").write_text("canary\n")
+    (folder / "registry").write_text("puller:raven\n")
     return folder
 
 
@@ -280,7 +281,7 @@ def test_secrets_that_nobody_names(tmp_path, secrets):
     assert stowage("bundle", EXAMPLE, "-o", tmp_path / "out", "--secrets", secrets).returncode == 0
     assert not [path for path in walk(tmp_path / "out") if "/secrets/" in path]
     assert stowage("bundle", WITH_SECRET, "-o", tmp_path / "out", "--secrets", secrets).returncode == 0
-    assert {Path(path).name for path in walk(tmp_path / "out") if "/secrets/" in path} == {"vrrp", "SHA256SUMS"}
+    assert {Path(path).name for path in walk(tmp_path / "out") if "/secrets/" in path} == {"vrrp", "registry", "SHA256SUMS"}
 
 
 # --- streams --------------------------------------------------------------------------------------------------------------------------

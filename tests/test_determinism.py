@@ -59,6 +59,7 @@ def secrets(tmp_path):
     folder = tmp_path / "secrets"
     folder.mkdir(mode=0o700)
     (folder / "vrrp").write_text(f"{CANARY}\n")
+    (folder / "registry").write_text("puller:raven\n")
     return folder
 
 

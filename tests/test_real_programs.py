@@ -391,10 +391,11 @@ def test_docker_crio_and_crictl_configuration(bundle):
 
 @cache
 def scripts(bundle: Bundle) -> tuple[Path, ...]:
-    """Every executable file of the bundle: of the first control plane (all scripts) and what the load balancers lay."""
+    """Every executable file of the bundle: its own, and those of the first control plane (all scripts)."""
     folders = [bundle.host(bundle.cluster.control_planes[0])]
     return (
         bundle.path / "verify.sh",
+        *sorted((bundle.path / "scripts").glob("*.sh")),
         *(path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_mode & 0o100),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pty
@@ -665,6 +666,59 @@ def test_packages_from_the_payload_without_a_network(debian: FakeHost) -> None:
     assert good(debian.sh("apt-mark", "showhold")) == ""
 
 
+def indexed(packages: Path, program: str) -> None:
+    """Makes *packages* the repository that fetch-payload.sh leaves: flat, unsigned, with a date that is to come."""
+    if shutil.which(program) is None:
+        unable(f"needs {program}")
+    words = [program, "packages", "."] if program == "apt-ftparchive" else [program, "--multiversion", "."]
+    index = subprocess.run(words, cwd=packages, capture_output=True, text=True, check=True).stdout
+    digest = hashlib.sha256(index.encode()).hexdigest()
+    (packages / "Packages").write_text(index)
+    (packages / "Release").write_text(f"Date: Sat, 01 Jan 2050 00:00:00 UTC\nSHA256:\n {digest} {len(index)} Packages\n")
+
+
+@pytest.mark.parametrize("program", ["apt-ftparchive", "dpkg-scanpackages"])
+def test_packages_from_the_repository_of_the_payload(debian: FakeHost, program: str) -> None:
+    """Real apt: what is named and what that needs, nothing else; neither the host's lists nor its sources and pins have a say."""
+    packages = debian.bundle / "payload" / "packages"
+    for built in (
+        deb(debian.root, "stowage-unneeded", "1.0"),
+        deb(debian.root, "kubelet", "1.30.0-1.1"),
+        deb(debian.root, "stowage-b", "1.0"),
+    ):
+        shutil.copy(built, packages)
+    indexed(packages, program)
+    debian.put("/etc/apt/preferences.d/never", "Package: stowage-*\nPin: release *\nPin-Priority: -1\n")
+    debian.put("/etc/apt/sources.list.d/away.list", "deb http://192.0.2.200/debian stable main\n")
+    debian.seal()
+    debian.sh("true")
+    lists = "find /var/lib/apt/lists /var/cache/apt -type f -printf '%p %s %T@\\n' | sort"
+    before = good(debian.sh("sh", "-c", lists))
+    good(debian.run("10-packages.sh", "--plan"))
+    good(debian.run("10-packages.sh"))
+    shown = good(debian.sh("dpkg-query", "-W", "-f", "${Package} ${Version}\n", "stowage-*", "kubelet"))
+    assert set(shown.splitlines()) - {"stowage-unneeded "} == {"kubelet 1.29.3-1.1", "stowage-a 1.0", "stowage-b 2.0"}
+    assert good(debian.sh("sh", "-c", lists)) == before
+    assert good(debian.sh("apt-mark", "showmanual", "stowage-a", "stowage-b")) == "stowage-a\n"
+    assert debian.sh("test", "-e", "/var/lib/stowage/example/repository").returncode == 1
+    assert "nothing to change" in good(debian.run("10-packages.sh"))
+    good(debian.run("10-packages.sh", "--rollback"))
+    assert "stowage-" not in good(debian.sh("dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n"))
+
+
+def test_a_repository_that_is_not_closed(debian: FakeHost) -> None:
+    """apt says what is missing, and nothing was installed."""
+    packages = debian.bundle / "payload" / "packages"
+    (packages / "stowage-b_2.0_all.deb").unlink()
+    indexed(packages, "apt-ftparchive")
+    debian.seal()
+    result = debian.run("10-packages.sh")
+    assert result.returncode == 1
+    assert "stowage-a : Depends: stowage-b but it is not installable" in result.stdout
+    assert "stowage-a" not in good(debian.sh("dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n"))
+    assert debian.sh("test", "-e", "/var/lib/stowage/example/repository").returncode == 1
+
+
 def test_packages_after_a_kill(debian: FakeHost) -> None:
     debian.stand_in("apt-get", '#!/bin/bash\nPATH=${PATH#*:} apt-get "$@" || exit; [[ -e $FAKE/spared ]] || kill -9 -1\n')
     assert debian.run("10-packages.sh").returncode == 137
@@ -738,6 +792,26 @@ def test_rpms_that_something_else_stands_in_for(host: FakeHost) -> None:
     assert "these packages are missing: no-such-thing" in host.run("00-preflight.sh").stdout
 
 
+def test_rpms_from_the_repository_of_the_payload(host: FakeHost) -> None:
+    """dnf is given names and no other repository; the link that it follows leads to the payload, whatever its path is called."""
+    host.stand_in("rpm", RPM)
+    record = 'for word; do [[ $word != --repofrompath=* ]] || ls "${word#*file://}" >>"$FAKE/calls"; done\n'
+    (host.fake / "rpms").write_text("curl-minimal 0 7.76.1 29.el9 curl\n")
+    add = 'echo "keepalived 0 2.2.8 1" >>"$FAKE/rpms"\n'
+    versionlock = "[[ $* != *versionlock\\ list* ]] || exit 1\n"
+    host.stand_in("dnf", f'#!/bin/bash\n{versionlock}printf "dnf %s\\n" "$*" >>"$FAKE/calls"\n{record}{add}')
+    packages = host.bundle / "payload" / "packages"
+    (packages / "repodata").mkdir(parents=True)
+    (packages / "repodata" / "repomd.xml").touch()
+    (packages / "keepalived.rpm").touch()
+    host.seal(OS_FAMILY="rhel", PACKAGES="curl keepalived")
+    good(host.run("10-packages.sh"))
+    call, *listed = (line for line in host.calls() if "systemctl" not in line)
+    assert "--disablerepo=* --repofrompath=stowage-payload,file:///var/lib/stowage/example/repository/packages " in call
+    assert call.endswith(" install keepalived")
+    assert listed == ["keepalived.rpm", "repodata"]
+
+
 # --- 30-images -------------------------------------------------------------------------------------------------------
 
 CTR = r"""#!/bin/bash
@@ -753,26 +827,26 @@ esac
 
 def test_images(host: FakeHost) -> None:
     host.stand_in("ctr", CTR)
-    (host.bundle / "images.txt").write_text("r/a:1\nr/b:2\nr/old:1\n")
-    (host.fake / "images").write_text("r/old:1\n")
+    (host.bundle / "images.txt").write_text("r.io/a:1\nr.io/b:2\nr.io/old:1\n")
+    (host.fake / "images").write_text("r.io/old:1\n")
     host.seal()
     result = host.run("30-images.sh")
     assert result.returncode == 3
-    assert "r/a:1 r/b:2" in result.stdout
+    assert "r.io/a:1 r.io/b:2" in result.stdout
     images = host.bundle / "payload" / "images"
     images.mkdir(parents=True)
-    (images / "a.tar").write_text("r/a:1\n")
+    (images / "a.tar").write_text("r.io/a:1\n")
     host.seal()
     result = host.run("30-images.sh")
     assert result.returncode == 1
-    assert "still missing: r/b:2" in result.stdout
-    (images / "b.tar").write_text("r/b:2\n")
+    assert "still missing: r.io/b:2" in result.stdout
+    (images / "b.tar").write_text("r.io/b:2\n")
     subprocess.run(["gzip", images / "b.tar"], check=True)
     host.seal()
     assert "would load a.tar" not in good(host.run("30-images.sh"))
     assert "nothing to change" in good(host.run("30-images.sh"))
     good(host.run("30-images.sh", "--rollback"))
-    assert (host.fake / "images").read_text() == "r/old:1\n"
+    assert (host.fake / "images").read_text() == "r.io/old:1\n"
 
 
 CRICTL = r"""#!/bin/bash

@@ -15,10 +15,13 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from fakehost import FakeHost
+
+from generator import compiler, keys, secrets
 
 pytestmark = pytest.mark.needs("root", "unshare", "ip", "openssl", "etcd", "etcdctl")
 
@@ -63,6 +66,16 @@ config() {
   [[ -z $(ls -A "$DATA" 2>/dev/null) ]] || refuse "[ERROR DirAvailable-$DATA]: $DATA is not empty"
 }
 manifest() { mkdir -p $K/manifests "$DATA/member"; sed "s,ADDRESS,$ADDRESS,;s,HOST,$HOST,g;s,DATA,$DATA,;s,STATE,$1," "$FAKE/manifest" | (umask 077; cat >$K/manifests/etcd.yaml); }
+keeps() { # a CA that lies there is the cluster's; so is the service account key
+  local name
+  for name in ca front-proxy-ca etcd/ca; do
+    if [[ ! -e $K/pki/$name.crt ]]; then continue; fi
+    [[ $(openssl x509 -noout -pubkey -in $K/pki/$name.crt) == "$(openssl pkey -pubout -in $K/pki/$name.key)" ]] || refuse "failure loading $name certificate"
+    openssl x509 -noout -text -in $K/pki/$name.crt | grep -q CA:TRUE || refuse "$name certificate is not a CA"
+    cp $K/pki/$name.{crt,key} "$(dirname "$CLOUD/pki/$name")/"
+  done
+  if [[ -e $K/pki/sa.key ]]; then [[ -e $K/pki/sa.pub ]] || refuse "no sa.pub"; cp $K/pki/sa.{key,pub} "$CLOUD/pki/"; fi
+}
 leaves() { mkdir -p $K/pki/etcd; for name in apiserver etcd/server etcd/healthcheck-client; do cp "$CLOUD/pki/leaf.crt" $K/pki/$name.crt; done; }
 conf() { (umask 077; for name; do printf 'server: https://%s\n' "$SERVER" >$K/$name.conf; done); }
 online() { systemctl start kubelet.service; for name in apiserver controller-manager scheduler; do echo >$K/manifests/kube-$name.yaml; done; touch "$CLOUD/api/$ADDRESS"; }
@@ -84,7 +97,7 @@ case $1 in
   init)
     [[ " $* " == *" --skip-token-print "* ]] || refuse "test: would print the token"
     config "${@:2}"
-    phase preflight; mkdir -p $K/pki/etcd; for name in ca.crt ca.key sa.key; do cp "$CLOUD/pki/$name" $K/pki/; done
+    phase preflight; mkdir -p $K/pki/etcd; keeps; for name in ca.crt ca.key sa.key; do cp "$CLOUD/pki/$name" $K/pki/; done
     phase certs; cp -r "$CLOUD/pki/." $K/pki/; leaves
     phase kubeconfig; conf admin super-admin kubelet controller-manager scheduler
     phase etcd; manifest ''; echo "$HOST $ADDRESS false" >"$CLOUD/members"
@@ -138,8 +151,26 @@ done
 : "${server:=$(sed -n 's/^ *server: //p' "$conf")}"
 server=${server#https://} server=${server%:*}
 if [[ $server == backend || $server == 192.0.2.31 ]]; then [[ -n $(ls "$CLOUD/api") ]]; else [[ -e $CLOUD/api/$server ]]; fi || { echo "The connection to the server $server was refused" >&2; exit 1; }
+if ca=$(sed -n 's/^ *certificate-authority-data: //p' "$conf" | base64 -d); [[ $ca && $ca != "$(cat "$CLOUD/pki/ca.crt")" ]]; then
+  echo "Unable to connect to the server: tls: failed to verify certificate: x509: certificate signed by unknown authority" >&2; exit 1
+fi
 if token=$(sed -n 's/^ *token: //p' "$conf"); [[ $token && ! -e $CLOUD/tokens/$token ]]; then echo "error: You must be logged in to the server (Unauthorized)" >&2; exit 1; fi
-name() { printf '%s' "$1" | sha256sum | cut -c 1-16; }
+# What the API server, its authenticator of bootstrap tokens and kubeadm's roles want of one (kubernetes.io, Authenticating with Bootstrap Tokens).
+bootstrap() {
+  local text name value id='' secret='' end=''
+  text=$(cat)
+  [[ $text == *$'\n'"  namespace: kube-system"$'\n'* && $text == *$'\n'"type: bootstrap.kubernetes.io/token"$'\n'* ]] || { echo "test: no bootstrap token" >&2; exit 1; }
+  [[ $text == *"usage-bootstrap-authentication: 'true'"* && $text == *"auth-extra-groups: 'system:bootstrappers:kubeadm:default-node-token'"* ]] || { echo "test: nobody can join with it" >&2; exit 1; }
+  while read -r name value; do
+    value=${value//\'/}
+    case $name in token-id:) id=$value ;; token-secret:) secret=$value ;; expiration:) end=$value ;; esac
+  done <<<"$text"
+  [[ $text == *$'\n'"  name: bootstrap-token-$id"$'\n'* && $id.$secret =~ ^[a-z0-9]{6}\.[a-z0-9]{16}$ ]] || { echo "test: name and id differ" >&2; exit 1; }
+  [[ $end =~ ^[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}Z$ ]] || { echo "test: no time: $end" >&2; exit 1; }
+  if compgen -G "$CLOUD/tokens/$id.*" >/dev/null; then [[ $1 == replace ]] || { echo "Error from server (AlreadyExists)" >&2; exit 1; }; rm "$CLOUD/tokens/$id".*
+  else [[ $1 == create ]] || { echo "Error from server (NotFound)" >&2; exit 1; }; fi
+  echo "$end" >"$CLOUD/tokens/$id.$secret"; echo "secret/bootstrap-token-$id ${1}d"
+}
 case "${words[*]}" in
   "get nodes") if [[ $* == *jsonpath* ]]; then for node in "$CLOUD"/nodes/*; do echo "${node##*/} v1.29.3 $(cat "$CLOUD/ready" 2>/dev/null || echo False)"; done; else ls "$CLOUD/nodes" | sed 's,^,node/,'; fi ;;
   "get node "*)
@@ -149,7 +180,7 @@ case "${words[*]}" in
   "get secret "*) id=${words[2]#bootstrap-token-}; compgen -G "$CLOUD/tokens/$id.*" >/dev/null ;;
   "delete node "*) rm "$CLOUD/nodes/${words[2]}" ;;
   get | diff) if [[ $* == *--raw=* ]]; then echo ok; else cmp -s "$file" "$CLOUD/objects/${file##*/}"; fi ;;
-  create) [[ ! -e $CLOUD/objects/${file##*/} ]] || { echo "Error from server (AlreadyExists)" >&2; exit 1; }; cp "$file" "$CLOUD/objects/" ;;
+  create | replace) if [[ $file == - ]]; then if [[ -e $CLOUD/no-tokens ]]; then echo "Error from server: denied: $(cat)" >&2; exit 1; fi; bootstrap "${words[0]}"; exit; fi; [[ ! -e $CLOUD/objects/${file##*/} ]] || { echo "Error from server (AlreadyExists)" >&2; exit 1; }; cp "$file" "$CLOUD/objects/" ;;
   apply) cp "$file" "$CLOUD/objects/"; echo True >"$CLOUD/ready" ;;
   wait*) [[ -n $(ls "$CLOUD/objects") ]] ;;
   *) echo "kubectl stand-in: ${words[*]}" >&2; exit 1 ;;
@@ -1016,6 +1047,213 @@ def test_handoff_again(up: Kube) -> None:
     assert up.cloud.tokens() == old
     assert not up.handoff("control-plane").exists()
     assert "nothing to change" in ok(up.do("ops/handoff.sh", "--remove"))
+
+
+# --- keys that the bundle brings -------------------------------------------------------------------------------------
+
+INVENTORY = b"""\
+version: 1
+cluster: {name: example, kubernetesVersion: 1.29.3}
+controlPlaneEndpoint: {name: backend, address: 192.0.2.31/24, port: 16443}
+loadBalancer: {keepalived: {virtualRouterId: 61}}
+hostDefaults: {interface: ens160, os: debian-12}
+hosts:
+- {name: master-1, role: control-plane, address: 192.0.2.25/24}
+- {name: master-2, role: control-plane, address: 192.0.2.126/24}
+- {name: master-3, role: control-plane, address: 192.0.2.127/24}
+- {name: node-1, role: worker, address: 192.0.2.28/24}
+- {name: node-2, role: worker, address: 192.0.2.29/24}
+"""
+
+
+def new_keys(seed: int) -> dict[str, bytes]:
+    now = datetime.now(UTC)
+    made = keys.make("ECDSA-P256", now - timedelta(hours=1), now + timedelta(days=365), (), random.Random(seed).choice)
+    return {**made, secrets.TOKEN: made[secrets.TOKEN].strip()}
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, bytes]:
+    return new_keys(1)
+
+
+def bring(host: Kube, known: dict[str, bytes]) -> None:
+    """The overlay of *host*, as ``stowage bundle --secrets`` makes it."""
+    cluster = compiler.check("example", INVENTORY).cluster
+    folder = host.bundle / "secrets"
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, data in secrets.overlay(cluster, known)[host.environment["HOST"]].items():
+        (folder / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+        (folder / name).chmod(0o600)
+    host.seal()
+
+
+def nothing_leaks(known: dict[str, bytes], *hosts: Kube) -> None:
+    """No key and no token in a command line or a log, nor in a file that others may read."""
+    no_secret_seen(*hosts)
+    canaries = [known[secrets.TOKEN].split(b".")[1], *(known[name].splitlines()[2] for name in secrets.PKI if name.endswith(".key"))]
+    for host in hosts:
+        files = [path for path in (host.root / "layers").rglob("*") if path.is_file() and not path.is_symlink()]
+        for path in (path for path in files if any(canary in path.read_bytes() for canary in canaries)):
+            assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
+            assert "/log/" not in str(path)
+        argv = (host.fake / "argv").read_bytes() if (host.fake / "argv").exists() else b""
+        assert not [canary for canary in canaries if canary in argv]
+
+
+def test_one_trip(cloud: Cloud, known: dict[str, bytes]) -> None:
+    """Every host has its folder, and nothing is carried between them."""
+    first, second, node = cloud.host("master-1", 25), cloud.host("master-2", 126), cloud.host("node-1", 28)
+    third = cloud.host("master-3", 127)
+    said = ""
+    for host in (first, second, third, node):
+        bring(host, known)
+        host.watch()
+        said += ok(
+            host.do(
+                {"m": "50-init.sh" if host is first else "60-join.sh", "n": "65-join.sh"}[host.environment["HOST"][0]],
+                "--plan",
+                passphrase=False,
+            )
+        )
+        assert not host.snapshot()
+    for host, step in ((second, "60"), (node, "65")):
+        waits = ok(host.do(f"{step}-join.sh", passphrase=False), 3)
+        assert "the API server at backend:16443" in waits
+        assert "master-1" in waits
+        assert not host.there("/etc/kubernetes/pki")
+    first.seal(TOKEN_TTL="1h30m")
+    said += ok(first.do("50-init.sh", passphrase=False))
+    token = known[secrets.TOKEN].decode()
+    assert cloud.tokens() == [token]
+    end = datetime.fromisoformat((cloud.root / "tokens" / token).read_text().strip())
+    assert timedelta(minutes=88) < end - datetime.now(UTC) <= timedelta(minutes=90)
+    assert not list(first.handoff("worker").parent.iterdir())
+    for name in secrets.PKI:
+        file = first.file(f"/etc/kubernetes/{name}")
+        assert file.read_bytes() == known[name]
+        assert stat.S_IMODE(file.stat().st_mode) == (0o600 if name.endswith(".key") else 0o644)
+    before = first.snapshot(), (cloud.root / "tokens" / token).read_text()
+    assert "nothing to change" in ok(first.do("50-init.sh", passphrase=False))
+    assert (first.snapshot(), (cloud.root / "tokens" / token).read_text()) == before
+    said += ok(second.do("60-join.sh", passphrase=False)) + ok(node.do("65-join.sh", passphrase=False))
+    for host in (second, node):
+        assert not host.there("/etc/kubernetes/stowage-discovery.conf")
+        assert (host.bundle / "secrets" / "stowage-discovery.conf").exists()  # it may be read-only, and the next run may want it
+        assert "nothing to change" in ok(host.do(f"{60 if host is second else 65}-join.sh", passphrase=False))
+    assert not list(node.file("/etc/kubernetes/pki").rglob("*.key"))
+    assert "node-2 has not joined" in ok(first.do("80-network.sh"))
+    assert cloud.tokens() == [token]
+    said += ok(third.do("60-join.sh", passphrase=False))
+    (cloud.root / "nodes" / "node-2").touch()
+    said += ok(first.do("80-network.sh"))
+    assert cloud.tokens() == []
+    assert "nothing to change" in ok(first.do("80-network.sh"))
+    assert "no handoff is needed" in ok(first.do("50-init.sh", passphrase=False))
+    nothing_leaks(known, first, second, third, node)
+    assert known[secrets.TOKEN].split(b".")[1].decode() not in said
+    assert cloud.members() == ["master-1 192.0.2.25 false", "master-2 192.0.2.126 false", "master-3 192.0.2.127 false"]
+
+
+@pytest.mark.parametrize("moment", ["pki", "certs", "upload", "finished"])
+def test_init_with_keys_killed(first: Kube, known: dict[str, bytes], moment: str) -> None:
+    """Our own CA is no former cluster's, and a token that was not made is made by the next run."""
+    bring(first, known)
+    if moment == "pki":
+        first.killed("50-init.sh", when=lambda: first.there("/etc/kubernetes/pki/ca.crt"))
+    elif moment == "finished":
+        first.killed("50-init.sh", when=lambda: first.there("/var/lib/stowage/example/state/50-finished"))
+    else:
+        first.killed_at(moment, "50-init.sh")
+    ok(first.do("50-init.sh", passphrase=False))
+    assert first.reset_was() == (moment != "finished")
+    assert first.file("/etc/kubernetes/pki/ca.key").read_bytes() == known["pki/ca.key"]
+    assert first.cloud.tokens() == [known[secrets.TOKEN].decode()]
+    assert "nothing to change" in ok(first.do("50-init.sh", passphrase=False))
+    nothing_leaks(known, first)
+
+
+def test_join_with_keys_killed(first: Kube, known: dict[str, bytes]) -> None:
+    second, node = first.cloud.host("master-2", 126), first.cloud.host("node-1", 28)
+    for host in (first, second, node):
+        bring(host, known)
+    ok(first.do("50-init.sh", passphrase=False))
+    for host, step, phase in ((second, "60", "learner"), (node, "65", "ca")):
+        host.killed_at(phase, f"{step}-join.sh")
+        ok(host.do(f"{step}-join.sh", passphrase=False))
+        assert host.reset_was()
+        assert not host.there("/etc/kubernetes/stowage-discovery.conf")
+        assert "nothing to change" in ok(host.do(f"{step}-join.sh", passphrase=False))
+    nothing_leaks(known, first, second, node)
+
+
+def test_a_token_that_has_ended(first: Kube, known: dict[str, bytes]) -> None:
+    """It gets a new life where the cluster is, and nobody carries anything."""
+    node = first.cloud.host("node-1", 28)
+    bring(first, known)
+    bring(node, known)
+    ok(first.do("50-init.sh", passphrase=False))
+    token = first.cloud.root / "tokens" / known[secrets.TOKEN].decode()
+    token.unlink()
+    waits = ok(node.do("65-join.sh"), 3)
+    assert "ops/handoff.sh there gives it a new life" in waits
+    assert "stowage keys token" in waits
+    assert not node.there("/etc/kubernetes/stowage-discovery.conf")
+    assert "nothing is carried" in ok(first.do("ops/handoff.sh", passphrase=False))
+    token.write_text("2001-01-01T00:00:00Z\n")
+    ok(first.do("ops/handoff.sh", passphrase=False))  # one that is there is replaced
+    assert not token.read_text().startswith("2001")
+    ok(node.do("65-join.sh"))
+    assert not list(first.handoff("worker").parent.iterdir())
+    ok(first.do("ops/handoff.sh", "--remove"))
+    assert not first.cloud.tokens()
+    assert "nothing to change" in ok(first.do("ops/handoff.sh", "--remove"))
+    assert "1 changed" in ok(first.do("50-init.sh", passphrase=False))  # node-2 has yet to join
+    nothing_leaks(known, first, node)
+
+
+def test_keys_of_another_cluster(first: Kube, known: dict[str, bytes]) -> None:
+    node, second = first.cloud.host("node-1", 28), first.cloud.host("master-2", 126)
+    bring(first, known)
+    (first.cloud.root / "no-tokens").touch()
+    refused = ok(first.do("50-init.sh", passphrase=False), 1)
+    assert "does not take the bootstrap token" in refused
+    assert known[secrets.TOKEN].decode().partition(".")[2] not in refused
+    (first.cloud.root / "no-tokens").unlink()
+    ok(first.do("50-init.sh", passphrase=False))
+    assert not first.reset_was()
+    other = new_keys(2)
+    for host, step in ((second, "60"), (node, "65")):
+        bring(host, other)
+        assert "is not that of the API server at backend:16443" in ok(host.do(f"{step}-join.sh"), 1)
+        bring(host, known)
+        host.seal(SERVER="elsewhere:16443")
+        assert "another cluster" in ok(host.do(f"{step}-join.sh"), 1)
+        assert not host.there("/etc/kubernetes/pki")
+    bring(first, other)
+    for script in ("50-init.sh", "ops/handoff.sh"):
+        assert "runs by another CA" in ok(first.do(script, passphrase=False), 1)
+    (second.bundle / "secrets" / "pki" / "ca.key").write_text("another")
+    assert "not as it was built" in ok(second.do("60-join.sh"), 1)
+
+
+def test_an_archive_beats_the_bundle(up: Kube, known: dict[str, bytes], tmp_path: Path) -> None:
+    """--handoff FILE is what somebody says now."""
+    node = up.cloud.host("node-1", 28)
+    bring(node, known)
+    stick = tmp_path / "stick"
+    shutil.copyfile(up.handoff("worker"), stick)
+    ok(node.do("65-join.sh", "--handoff", str(stick)))
+
+
+def test_bash_and_python_write_the_same_discovery_file(first: Kube, known: dict[str, bytes]) -> None:
+    bring(first, known)
+    ok(first.do("50-init.sh", passphrase=False))
+    script = 'STEP=x TITLE=x; . "$0/scripts/lib.sh"; . "$0/scripts/kube.sh"; open_bundle; discovery_conf "$(bundle_token)"'
+    done = first.sh("bash", "-c", script, str(first.bundle))
+    cluster = compiler.check("example", INVENTORY).cluster
+    assert done.stdout.encode() == secrets.discovery(cluster, known["pki/ca.crt"], known[secrets.TOKEN])
 
 
 SCRIPTS = [

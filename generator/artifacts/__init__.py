@@ -25,7 +25,8 @@ class File:
 
     *path* is relative to the bundle, or to the host's folder when ``for_host`` yields it.  *sources* are the inventory keys that its
     content came from, ``hosts[].address`` style.  With a *destination* the host lays it there in *step*, with *mode* and *owner*, and
-    reloads *unit*; *how* is ``file`` for a whole file, ``block`` for a managed block in a file that is not ours.
+    reloads *unit*; *how* is ``file`` for a whole file, ``login`` for one that the host completes with the login
+    to the site's registry, ``block`` for a managed block in a file that is not ours.
     *executable* is the x bit in the bundle.
     """
 

@@ -42,14 +42,17 @@ def _containerd(cluster: Cluster, host: Host) -> Iterator[File]:
 
 def _docker(cluster: Cluster, host: Host) -> Iterator[File]:
     del host
-    daemon = {
+    daemon: dict[str, object] = {
         "exec-opts": ["native.cgroupdriver=systemd"],
         "log-driver": "json-file",
         "log-opts": {"max-size": "50m", "max-file": "5"},
         "storage-driver": "overlay2",
     }
+    if cluster.registry is not None and cluster.registry.plain_http:
+        daemon["insecure-registries"] = [cluster.registry.host]
     destination = "/etc/docker/daemon.json"
-    yield File(rootfs(destination), emit.indented_json(daemon), ("cluster.containerRuntime",), destination, 20, "docker.service")
+    sources = ("cluster.containerRuntime", "cluster.registry")
+    yield File(rootfs(destination), emit.indented_json(daemon), sources, destination, 20, "docker.service")
     text = render("templates/runtime/cri-dockerd.conf.j2", {"cluster": cluster.name, "pause": cluster.pause_image})
     destination = "/etc/systemd/system/cri-docker.service.d/10-stowage.conf"
     yield File(rootfs(destination), text, _KEYS, destination, 20, "cri-docker.service")

@@ -88,6 +88,7 @@ def _shared(cluster: Cluster) -> dict[str, str]:
         "ENDPOINT_PORT": str(endpoint.port) if endpoint else "",
         "VIPS": " ".join(str(vip) for vip in endpoint.vips) if endpoint else "",
         "SERVER": cluster.server,
+        "TOKEN_TTL": cluster.token_ttl,
     }
 
 
@@ -116,6 +117,8 @@ def _kubernetes(cluster: Cluster, host: Host) -> dict[str, str]:
         "RUNTIME_UNITS": _RUNTIME_UNITS[cluster.runtime] if runs else "",
         "CRI_SOCKET": cluster.cri_socket if runs else "",
         "PAUSE_IMAGE": cluster.pause_image if runs else "",
+        "REGISTRY": cluster.registry.address if runs and cluster.registry else "",
+        "REGISTRY_SECRET": cluster.registry.credentials if runs and cluster.registry else "",
     }
 
 
@@ -124,7 +127,7 @@ def _settings(cluster: Cluster, host: Host) -> dict[str, str]:
     nginx = cluster.nginx if host.name in cluster.load_balancer_names else None
     listeners = (cluster.endpoint.port, nginx.check_port) if nginx and cluster.endpoint else ()
     return {
-        "PACKAGES": " ".join(packages(cluster, host)),
+        "PACKAGES": " ".join(cluster.packages(host)),
         "PACKAGE_SOURCE": settings.packages,
         "NTP_SERVERS": " ".join(settings.ntp_servers),
         "SWAP": settings.swap if host.runs_kubernetes else "keep",
@@ -136,43 +139,6 @@ def _settings(cluster: Cluster, host: Host) -> dict[str, str]:
         "ETCD_DATA_DIR": cluster.etcd.data_dir if host.role == CONTROL_PLANE else "",
         "CNI": cluster.cni.name,
     }
-
-
-def packages(cluster: Cluster, host: Host) -> tuple[str, ...]:
-    """
-    Operating system packages of *host* in its family's names, each Kubernetes package named by itself.
-
-    kubeadm's package depends on none of the others from 1.32 on, and kubelet's no longer on conntrack and socat (kubernetes/release).
-    """
-    family = host.family
-    names: list[str] = []
-    if host.name in cluster.load_balancer_names:
-        names += [*family.nginx_packages, "curl"] if cluster.nginx else ["ipvsadm"]
-        # arping sees a second holder of the VIP, which the neighbour table can't.
-        names += ["keepalived", family.arping_package]
-        if cluster.nginx and cluster.nginx.stream_module == "builtin":
-            names = [name for name in names if "mod" not in name]
-        # semanage labels nginx's ports, on a dedicated load balancer too.
-        names += family.selinux_packages if cluster.nginx else ()
-    if host.runs_kubernetes:
-        names += [*family.host_packages, *_kubernetes_packages(cluster, host)]
-    if host.settings.ntp_servers:
-        names.append("chrony")
-    return tuple(dict.fromkeys([*names, *host.settings.extra_packages]))
-
-
-def _kubernetes_packages(cluster: Cluster, host: Host) -> list[str]:
-    """
-    kubeadm, kubelet and kubectl of exactly the cluster's release, and the runtime.
-
-    Debian and Ubuntu ship containerd 1.x, which would silently ignore a configuration for 2.x; 2.x is Docker's containerd.io.  CRI-O has no
-    command of its own to load an image archive: skopeo does.
-    """
-    rhel = host.family.name == "rhel"
-    pin = f"-{cluster.kubernetes_version}" if rhel else f"={cluster.kubernetes_version}-*"
-    containerd = "containerd.io" if rhel or cluster.containerd_version(host)[0] >= 2 else "containerd"
-    runtime = {"containerd": [containerd], "cri-dockerd": ["docker-ce", "cri-dockerd"], "cri-o": ["cri-o", "skopeo"]}
-    return ["kubernetes-cni", "cri-tools", *(f"{name}{pin}" for name in ("kubelet", "kubeadm", "kubectl")), *runtime[cluster.runtime]]
 
 
 def ports(cluster: Cluster, host: Host) -> tuple[str, ...]:

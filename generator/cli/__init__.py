@@ -14,11 +14,11 @@ from typing import NoReturn
 
 import click
 
-from generator.cli import existing, inventories, reference
+from generator.cli import attest, closure, existing, inventories, keys, media, payload, reference
 from generator.cli.shared import Stop, stowage
 from generator.wording import said
 
-__all__ = ["existing", "inventories", "main", "reference", "stowage"]
+__all__ = ["closure", "existing", "inventories", "keys", "main", "media", "payload", "reference", "stowage"]
 
 
 def main() -> NoReturn:

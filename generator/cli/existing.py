@@ -1,4 +1,4 @@
-"""Commands about what is there already: ``lint`` and ``adopt`` for hand-written files, ``verify`` for bundles."""
+"""Commands about what is there already: ``lint`` and ``adopt`` for hand-written files."""
 
 from __future__ import annotations
 
@@ -117,32 +117,3 @@ def adopt(context: click.Context, paths: tuple[Path, ...], output: Path | None) 
             raise Stop(f"{output}: {error.strerror}", "choose another name with --output") from None
         say(context, said("{output}: written; now read it, then `stowage check {output}`", output=output), err=True)
     print_findings(context, "text", [checked], err=True)
-
-
-@stowage.command(context_settings=CONTEXT)
-@click.argument("folder", metavar="BUNDLE", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@shared
-@click.pass_context
-def verify(context: click.Context, folder: Path) -> None:
-    """
-    Check every file of BUNDLE against its manifest, and the overlays against their sums.
-
-    Exit status 1 where a file was changed, is missing or is extra. verify.sh in the bundle does the same without Python.
-
-    \b
-    stowage verify out/example
-    """
-    from generator.bundle import BundleError
-    from generator.messages import translated
-    from generator.report import visible
-    from generator.verify import verify as differences
-
-    try:
-        wrong = differences(folder)
-    except BundleError as error:
-        raise Stop(error.args[0], error.remedy) from None
-    for line in wrong:
-        click.echo(f"{folder}: {visible(translated(line, language_of(context)))}")
-    if wrong:
-        context.exit(1)
-    say(context, said("{folder}: every file is as it was compiled", folder=folder))

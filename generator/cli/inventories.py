@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from generator.cli.keys import decrypt_with, identity_option
+from generator.cli.payload import lock_option, overlay_of, payload_option
 from generator.cli.shared import (
     CONTEXT,
     Stop,
@@ -38,24 +41,46 @@ if TYPE_CHECKING:
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), default="out", show_default=True, help="Where bundles go."
 )
 @click.option(
-    "--secrets", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Directory with one file a secret, mode 0700."
+    "--secrets",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Directory with one file a secret, mode 0700 (`stowage keys new`).",
 )
+@identity_option
+@payload_option
+@lock_option
 @strict_option
 @shared
 @click.pass_context
-def bundle(context: click.Context, inventories: tuple[Path, ...], output: Path, secrets: Path | None, *, strict: bool) -> None:
+def bundle(
+    context: click.Context,
+    /,
+    inventories: tuple[Path, ...],
+    output: Path,
+    secrets: Path | None,
+    identity: Path | None,
+    *,
+    strict: bool,
+    **gathered: Path | None,
+) -> None:
     """
     Check every INVENTORY, then write OUT/<cluster>/ for each.
 
     With an error anywhere nothing is written. A bundle is swapped in whole, and a file that is right already is not touched.
-    --secrets fills the overlay that git ignores (hosts/*/secrets/); the committed bytes stay the same.
+    --secrets and --payload fill the overlays that git ignores (hosts/*/secrets/, hosts/*/payload/); the committed bytes stay the same.
 
     \b
     stowage bundle inventories/*.yaml                     write out/<cluster>/ for each
-    stowage bundle mine.yaml --secrets ~/secrets/mine     and the VRRP password, from ~/secrets/mine/vrrp
+    stowage bundle mine.yaml --secrets ~/secrets/mine     and what joins and VRRP need (`stowage keys new`)
+    stowage bundle mine.yaml --payload payload            and each host's images and packages (`stowage lock`)
     """
     from generator import compiler
     from generator.bundle import BundleError
+
+    payload, lock_file = gathered["payload"], gathered["lock_file"]
+    if payload and len(inventories) > 1:
+        raise click.UsageError("--payload holds what one cluster needs; name one INVENTORY")
+    if lock_file and not payload:
+        raise click.UsageError("--lock is the lock of a payload; name that with --payload")
 
     checked = check_all(inventories)
     # What is only worth knowing is for `check`: here it would be said at every run.
@@ -65,13 +90,14 @@ def bundle(context: click.Context, inventories: tuple[Path, ...], output: Path, 
         say(context, "nothing was written", err=True)
         context.exit(1)
     _refuse_twins(checked)
-    known = [_read_secrets(secrets, one) if secrets else {} for one in checked]
+    known = [_read_secrets(secrets, one, identity) if secrets else {} for one in checked]
+    overlay = overlay_of(context, checked[0].cluster, payload, lock_file) if payload and checked[0].cluster else None
     for number, one in enumerate(checked):
         assert one.cluster is not None
         if len(checked) > 1 and sys.stderr is not None and sys.stderr.isatty():
             say(context, f"[{number + 1}/{len(checked)}] {one.cluster.name}", err=True)
         try:
-            written = compiler.compile_to(output, one.cluster, known[number])
+            written = compiler.compile_to(output, one.cluster, known[number], overlay)
         except BundleError as error:
             raise Stop(error.args[0], error.remedy) from None
         what = said("unchanged")
@@ -95,12 +121,12 @@ def _refuse_twins(checked: list[Checked]) -> None:
             raise Stop(message, "give each cluster a name of its own")
 
 
-def _read_secrets(folder: Path, checked: Checked) -> dict[str, bytes]:
+def _read_secrets(folder: Path, checked: Checked, identity: Path | None) -> dict[str, bytes]:
     from generator import secrets
 
     assert checked.cluster is not None
     try:
-        return secrets.read(folder, checked.cluster)
+        return secrets.read(folder, checked.cluster, datetime.now(UTC), decrypt_with(identity))
     except secrets.SecretError as error:
         raise Stop(error.args[0], error.remedy) from None
 

@@ -377,6 +377,8 @@ def endless_duration(cluster: Cluster) -> Iterator[Finding]:
     durations: dict[Path, str] = {
         ("cluster", "certificateValidityPeriod"): cluster.certificate_validity,
         ("cluster", "caCertificateValidityPeriod"): cluster.ca_certificate_validity,
+        ("cluster", "bootstrapToken", "ttl"): cluster.token_ttl,
+        ("cluster", "bootstrapToken", "trip"): cluster.trip,
         ("cluster", "timeouts", "controlPlane"): cluster.control_plane_timeout,
         ("cluster", "timeouts", "discovery"): cluster.discovery_timeout,
     }

@@ -1,9 +1,10 @@
-"""SEC: the VRRP password; no finding ever shows it."""
+"""SEC: the VRRP password, which no finding ever shows, and the life of the token that hosts join with."""
 
 from collections.abc import Iterator
 
 from generator.diagnostics import Path, Related
 from generator.lint import Finding, rule
+from generator.lint.places import seconds
 from generator.model import Cluster
 from generator.wording import said
 
@@ -102,4 +103,28 @@ def password_with_version_3(cluster: Cluster) -> Iterator[Finding]:
             "remove authPass, or write `vrrpVersion: 2` and `advertInterval: 1`",
             on_key=True,
             related=(Related(("loadBalancer", "keepalived", "vrrpVersion"), "the version"),),
+        )
+
+
+@rule("SEC006", "warning")
+def token_ends_on_the_way(cluster: Cluster) -> Iterator[Finding]:
+    """
+    The bootstrap token ends before the last host has joined.
+
+    Why it hurts: the hosts that are still to join are refused, and somebody has to go back to the first control plane; on a site without
+    a network that may be a day's drive.
+
+    Example: `bootstrapToken: {ttl: 24h, trip: 48h}`.
+
+    Use instead: a life that covers the trip; step 80 removes the token as soon as every host has joined. Where one has ended all the same,
+    ops/handoff.sh on the first control plane gives it a new life.
+
+    Source: kubeadm, v1beta4/types.go (*BootstrapToken.ttl*, 24h by default); checklist row 57.
+    """
+    if cluster.trip and seconds(cluster.token_ttl) < seconds(cluster.trip):
+        yield Finding(
+            ("cluster", "bootstrapToken", "ttl"),
+            said("a token of {ttl} ends on a trip of {trip}", ttl=cluster.token_ttl, trip=cluster.trip),
+            said("write `ttl: {trip}` or longer", trip=cluster.trip),
+            related=(Related(("cluster", "bootstrapToken", "trip"), "the trip"),),
         )

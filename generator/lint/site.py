@@ -34,6 +34,8 @@ def _servers(cluster: Cluster) -> Iterator[tuple[Path, str, str]]:
     for path, hosts in grouped(cluster, cluster.hosts, "ntpServers").items():
         for index, server in enumerate(hosts[0].settings.ntp_servers):
             yield (*path, index), said("time server"), server
+    if cluster.registry is not None:
+        yield ("cluster", "registry", "address"), said("the site's registry"), cluster.registry.host.partition(":")[0]
     for path, hosts in grouped(cluster, cluster.hosts, "proxy").items():
         proxy = hosts[0].settings.proxy
         if proxy is not None:

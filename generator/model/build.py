@@ -10,6 +10,7 @@ from netaddr import IPNetwork
 
 from generator import versions
 from generator.model.cluster import Cluster, Endpoint, Host
+from generator.model.registry import Registry
 from generator.model.settings import (
     Calico,
     Check,
@@ -42,6 +43,7 @@ def build(data: Mapping[str, Any]) -> Cluster:
         name=cluster["name"],
         kubernetes_version=cluster["kubernetesVersion"],
         image_repository=cluster["imageRepository"],
+        registry=_registry(cluster.get("registry")),
         pod_subnets=_networks(cluster["podSubnet"]),
         service_subnets=_networks(cluster["serviceSubnet"]),
         dns_domain=cluster["dnsDomain"],
@@ -64,6 +66,8 @@ def build(data: Mapping[str, Any]) -> Cluster:
         encryption_algorithm=cluster.get("encryptionAlgorithm", ""),
         certificate_validity=cluster.get("certificateValidityPeriod", ""),
         ca_certificate_validity=cluster.get("caCertificateValidityPeriod", ""),
+        token_ttl=cluster["bootstrapToken"]["ttl"],
+        trip=cluster["bootstrapToken"].get("trip", ""),
         control_plane_timeout=cluster["timeouts"]["controlPlane"],
         discovery_timeout=cluster["timeouts"]["discovery"],
         image_tags=cluster["images"],
@@ -109,6 +113,13 @@ def _cni(data: Mapping[str, Any], minor: int) -> Cni:
         settings["manifests"] = _pairs(settings["manifests"])
         return Calico(**{"version": versions.calico_for(minor), "registry": "", "mtu": None, **settings})
     return NoCni()
+
+
+def _registry(data: Mapping[str, Any] | None) -> Registry | None:
+    if data is None:
+        return None
+    credentials = data.get("credentials", {}).get("secret", "")
+    return Registry(data["address"], tuple(data.get("mirrors", ())), data.get("ca", ""), credentials, data["plainHttp"])
 
 
 def _endpoint(data: Mapping[str, Any] | None) -> Endpoint | None:

@@ -14,6 +14,8 @@ from typing import Any
 from netaddr import IPAddress, IPNetwork
 
 from generator import versions
+from generator.model.packages import packages
+from generator.model.registry import Registry, registry_of
 from generator.model.settings import Calico, Cni, Etcd, Flannel, HostSettings, Ipvs, LoadBalancer, Nginx, Pairs
 
 CONTROL_PLANE, WORKER, LOAD_BALANCER = "control-plane", "worker", "load-balancer"
@@ -87,6 +89,7 @@ class Cluster:
     name: str
     kubernetes_version: str
     image_repository: str
+    registry: Registry | None
     pod_subnets: tuple[IPNetwork, ...]
     service_subnets: tuple[IPNetwork, ...]
     dns_domain: str
@@ -104,6 +107,8 @@ class Cluster:
     encryption_algorithm: str
     certificate_validity: str
     ca_certificate_validity: str
+    token_ttl: str
+    trip: str
     control_plane_timeout: str
     discovery_timeout: str
     image_tags: Mapping[str, str]
@@ -299,6 +304,36 @@ class Cluster:
             )
         return ()
 
+    def images(self, role: str) -> tuple[str, ...]:
+        """
+        The images that a host of *role* must have before kubeadm runs, as its manifests name them.
+
+        A worker needs kube-proxy, pause, and CoreDNS, which may be scheduled there; the other components stay on control planes.
+        """
+        if role == CONTROL_PLANE:
+            return (*self.kubeadm_images, *self.cni_images)
+        if role == WORKER:
+            proxy, dns, pause = self.kubeadm_images[3:6]
+            return (proxy, dns, pause, *self.cni_images)
+        return ()
+
+    @cached_property
+    def upstream_manifests(self) -> tuple[str, ...]:
+        """Names of the upstream manifests that the payload carries to the first control plane, in order of application."""
+        return versions.CALICO[versions.split_patch(self.cni.version)[0]].manifests if isinstance(self.cni, Calico) else ()
+
+    def packages(self, host: Host) -> tuple[str, ...]:
+        """Operating system packages of *host* (``packages.packages``)."""
+        return packages(self, host)
+
+    @cached_property
+    def mirrored(self) -> tuple[str, ...]:
+        """Registries that the site's own stands in for: as the inventory says, else those that the images name; none without it."""
+        if self.registry is None:
+            return ()
+        named = self.registry.mirrors or (registry_of(image) for image in (*self.kubeadm_images, *self.cni_images))
+        return tuple(name for name in dict.fromkeys(named) if name != self.registry.host)
+
     @cached_property
     def no_proxy(self) -> tuple[str, ...]:
         """What must never go through an HTTP proxy: every name, network and address of the cluster itself."""
@@ -307,6 +342,7 @@ class Cluster:
             entries += [self.endpoint.name, *(str(vip) for vip in self.endpoint.vips)]
         entries += [str(n) for n in (*self.pod_subnets, *self.service_subnets)]
         entries += dict.fromkeys(str(a.cidr) for h in self.hosts for a in h.addresses)
+        entries += [self.registry.host.partition(":")[0]] if self.registry is not None else []
         return tuple(dict.fromkeys(entries))
 
     def containerd_version(self, host: Host) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from time import perf_counter
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
-sys.path[:0] = [str(HERE), str(REPOSITORY)]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(REPOSITORY)]
 
 import bare_jinja  # noqa: E402 - found by the path above
 from inventory import inventory  # noqa: E402 - as above
@@ -138,6 +138,36 @@ def size(bench: Bench, hosts: int, times: int) -> Run:
     return run
 
 
+def payload(bench: Bench, size: int) -> None:
+    """``lock``, ``bundle --payload`` and ``verify`` of a payload of *size* bytes in sparse archives, against ``sha256sum`` of the same files."""
+    from gathered_payload import image
+
+    from generator import compiler
+    from generator.artifacts.payload import wanted
+
+    folder, out = bench.scratch / "payload", bench.scratch / "with payload"
+    path = bench.scratch / "payload.yaml"
+    path.write_text(inventory(6).replace("os: rocky-9", "os: rocky-9, packages: repository"))
+    cluster = compiler.check(str(path), path.read_bytes()).cluster
+    assert cluster is not None
+    archives = [(folder / one["path"], one["reference"]) for one in wanted(cluster)["images"]]
+    for archive, reference in archives:
+        image(archive, reference, layer=size // len(archives))
+    lock = ("-m", "generator", "-q", "lock", str(path), "--payload", str(folder))
+    bundle = ("-m", "generator", "-q", "bundle", str(path), "--payload", str(folder), "-o", str(out))
+    bench.once(*lock)
+    bench.once(*bundle)
+    sums = ("-c", "import os, sys; os.execvp('sha256sum', sys.argv[1:])", "sha256sum", *(str(archive) for archive, _ in archives))
+    runs = bench.turns(3, sums, lock, bundle, ("-m", "generator", "-q", "verify", str(out / cluster.name)))
+    print(f"\n{'payload of':12}{size / 1e9:6.1f} GB{'processor':>12}{'clock':>12}{'speed':>15}{'memory':>11}")
+    for name, run in zip(("sha256sum", "stowage lock", "stowage bundle", "stowage verify"), runs, strict=True):
+        print(f"{name:21}{run.cpu:10.2f} s{run.clock:10.2f} s{size / run.clock / 1e6:10.0f} MB/s{run.memory:8.0f} MB")
+    _target("a payload is read at 80 % of sha256sum's speed, at least", all(runs[0].cpu >= 0.8 * run.cpu for run in runs[1:]))
+    _target("and never held: under 100 MB", all(run.memory < 100 for run in runs[1:]))
+    shutil.rmtree(folder)
+    shutil.rmtree(out)
+
+
 def _bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -154,6 +184,7 @@ def main() -> None:
         print(f"Python {sys.version.split()[0]}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, writing to {scratch}\n")
         startup(bench)
         checking(bench, 1000)
+        payload(bench, 5_000_000_000)
         print(
             f"\n{'':12}{'processor':>11}{'clock':>11}{'a host':>12}{'written':>12}{'ours':>14}{'bare loop':>14}{'ratio':>9}{'memory':>11}"
         )

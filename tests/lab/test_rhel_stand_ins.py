@@ -135,6 +135,24 @@ def test_dnf_installs_all_or_nothing(red: Red) -> None:
 
 
 @pytest.mark.needs("root")
+def test_dnf_takes_a_repository_by_its_path(red: Red) -> None:
+    """As step 10 gives it: by name, with what it needs, unless it is unsigned and nobody said so; without its metadata it is none."""
+    red.installed(CURL)
+    red.file("a", requires=("b >= 1.0",))
+    red.file("b", "2.0")
+    red.file("unneeded")
+    words = ["-y", "--disablerepo=*", f"--repofrompath=stowage-payload,file://{red.pool}", "--setopt=stowage-payload.gpgcheck=0"]
+    more = ["--setopt=stowage-payload.repo_gpgcheck=0", "--setopt=stowage-payload.module_hotfixes=1", "--setopt=cachedir=/x", "install", "a"]
+    assert "Cannot download repomd.xml" in red.run("dnf", *words, *more).err
+    (red.pool / "repodata").mkdir()
+    (red.pool / "repodata/repomd.xml").touch()
+    assert "GPG check FAILED" in red.run("dnf", *words[:3], "install", "a").err
+    assert "No match for argument: c" in red.run("dnf", *words, "install", "c").err
+    done = red.run("dnf", *words, *more)
+    assert (done.status, red.names()) == (0, ["a-1.0", "b-2.0", "curl-minimal-7.76.1"]), done.err
+
+
+@pytest.mark.needs("root")
 def test_versionlock(red: Red) -> None:
     lock = ("dnf", "-q", "--cacheonly", "--disablerepo=*", "versionlock")
     assert red.run(*lock, "list").status == 1  # no plugin

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import store
 
 REPOSITORY = store.ROOT / "opt/lab/repository"  # where a test wants packages: repository, a folder of "rpm" files
 PLUGIN = "python3-dnf-plugin-versionlock"
-SETTINGS = {"install_weak_deps", "disable_excludes", "keepcache", "localpkg_gpgcheck"}
+SETTINGS = {"install_weak_deps", "disable_excludes", "keepcache", "localpkg_gpgcheck", "cachedir"}
+OF_A_REPOSITORY = {"gpgcheck", "repo_gpgcheck", "module_hotfixes"}
 
 
 class Options:
@@ -25,6 +27,8 @@ class Options:
         self.disabled: list[str] = []
         self.without: list[str] = []
         self.words: list[str] = []
+        self.paths: dict[str, Path] = {}  # --repofrompath: no --disablerepo has a say in these
+        self.unsigned: set[str] = set()
         for word in words:
             if word in {"-y", "--assumeyes"}:
                 self.yes = True
@@ -36,13 +40,17 @@ class Options:
                 self.disabled.append(word.partition("=")[2])
             elif word.startswith("--disableplugin="):
                 self.without += word.partition("=")[2].split(",")
+            elif found := re.fullmatch(r"--repofrompath=([A-Za-z0-9_.:-]+),file://(/[^ ]*)", word):
+                self.paths[found[1]] = Path(found[2])
+            elif (found := re.fullmatch(r"--setopt=([A-Za-z0-9_:-]+)\.(\w+)=([01])", word)) and found[2] in OF_A_REPOSITORY:
+                self.unsigned |= {found[1]} if (found[2], found[3]) == ("gpgcheck", "0") else set()
             elif word.startswith("--setopt=") and word[9:].partition("=")[0] in SETTINGS and word[9:].partition("=")[2]:
                 pass
             elif word.startswith("-"):
                 store.unknown("dnf", *words)
             else:
                 self.words.append(word)
-        self.repositories = "*" not in self.disabled
+        self.repositories = "*" not in self.disabled or bool(self.paths)
 
 
 def has_versionlock() -> bool:
@@ -51,15 +59,20 @@ def has_versionlock() -> bool:
 
 def available(options: Options) -> dict[Path, dict[str, Any]]:
     """The packages of the repository; without one there is no network."""
-    if not options.repositories:
-        return {}
+    found: dict[Path, dict[str, Any]] = {}
+    for name, folder in options.paths.items():
+        if not (folder / "repodata/repomd.xml").is_file():
+            store.stop(f"Error: Failed to download metadata for repo '{name}': Cannot download repomd.xml: Curl error (37)")
+        found |= {path: rpm.opened(path) for path in sorted(folder.glob("*.rpm"))}
+    if "*" in options.disabled:
+        return found
     if not REPOSITORY.is_dir():
         store.stop(
             "Errors during downloading metadata for repository 'baseos':\n"
             "  - Curl error (6): Couldn't resolve host name for https://mirrors.example/baseos [Could not resolve host: mirrors.example]\n"
             "Error: Failed to download metadata for repo 'baseos': Cannot prepare internal mirrorlist: Curl error (6): Couldn't resolve host name"
         )
-    return {path: rpm.opened(path) for path in sorted(REPOSITORY.glob("*.rpm"))}
+    return found | {path: rpm.opened(path) for path in sorted(REPOSITORY.glob("*.rpm"))}
 
 
 def locked(package: dict[str, Any], options: Options) -> bool:
@@ -112,7 +125,7 @@ def install(options: Options, words: list[str]) -> int:
         )
     installed = rpm.database()
     chosen = wanted(options, words)
-    pool = available(options) if options.repositories and REPOSITORY.is_dir() else {}
+    pool = available(options) if options.paths or (options.repositories and REPOSITORY.is_dir()) else {}
     for path, package in list(chosen.items()):
         if any(store.nevra(package) == store.nevra(one) for one in installed):
             print(f"Package {store.nevra(package)} is already installed.")
@@ -120,6 +133,9 @@ def install(options: Options, words: list[str]) -> int:
         elif locked(package, options):
             store.stop(f"Error: \n Problem: conflicting requests\n  - package {store.nevra(package)} is filtered out by exclude filtering")
     problems = resolve(chosen, pool, installed)
+    checked = {folder for name, folder in options.paths.items() if name not in options.unsigned}
+    if not problems and any(path.parent in checked for path in chosen):  # what a test makes has no signature
+        store.stop("Error: GPG check FAILED")
     if problems:
         store.stop(
             "Error: \n"

@@ -13,6 +13,7 @@ import base64
 import contextlib
 import http.client
 import json
+import re
 import signal
 import socket
 import ssl
@@ -161,6 +162,8 @@ class Store:
         if namespace != "-" and kind != "Namespace" and not self.etcd.range(f"{ROOT}Namespace/-/{namespace}"):
             raise NoError(404, "NotFound", f'namespaces "{namespace}" not found')
         key = f"{ROOT}{kind}/{namespace}/{name}"
+        if kind == "Secret":
+            new = written(new)
         for _ in range(10):
             there = self.etcd.range(key)
             if there and how == "create":
@@ -201,6 +204,26 @@ class Store:
                 if item.get("served", True)
             ]
         return found
+
+
+def written(secret: dict[str, Any]) -> dict[str, Any]:
+    """A Secret as it is kept: stringData is for writing only."""
+    given = secret.get("stringData") or {}
+    if not all(isinstance(text, str) for text in given.values()):
+        raise NoError(400, "BadRequest", "Secret in version v1 cannot be handled as a Secret: cannot unmarshal into a string")
+    kept = {name: value for name, value in secret.items() if name != "stringData"}
+    return {**kept, "data": {**(secret.get("data") or {}), **{name: encoded(text) for name, text in given.items()}}}
+
+
+def groups_of(secret: dict[str, Any], given: str) -> set[str]:
+    """Who a bootstrap token makes of its bearer; nobody, where it is not whole or not for that (the API server's bootstrap authenticator)."""
+    data = {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
+    whole = (secret.get("type"), secret["metadata"]["name"]) == ("bootstrap.kubernetes.io/token", f"bootstrap-token-{data.get('token-id')}")
+    ends, now = data.get("expiration", "9999-12-31T23:59:59Z"), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    valid = re.fullmatch(r"[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}Z", ends) and ends > now
+    if not (whole and valid and data.get("token-secret") == given and data.get("usage-bootstrap-authentication") == "true"):
+        raise NoError(401, "Unauthorized", "Unauthorized")
+    return {"system:bootstrappers", *filter(None, data.get("auth-extra-groups", "").split(","))}
 
 
 class Controllers:
@@ -286,9 +309,7 @@ class Server:
                 found = await self.run(self.store.get, "Secret", "kube-system", f"bootstrap-token-{identity}")
             except NoError as no:
                 raise NoError(401 if no.status == 404 else no.status, "Unauthorized", "Unauthorized") from None
-            if base64.b64decode(found["data"]["token-secret"]).decode() != secret:
-                raise NoError(401, "Unauthorized", "Unauthorized")
-            return f"system:bootstrap:{identity}", {"system:bootstrappers"}
+            return f"system:bootstrap:{identity}", groups_of(found, secret)
         if certificate:
             subject = [pair for part in certificate["subject"] for pair in part]
             return dict(subject).get("commonName", ""), {value for name, value in subject if name == "organizationName"}
@@ -304,7 +325,7 @@ class Server:
                 or (method == "PUT" and path.startswith(("/lab/objects/Node/", "/lab/objects/Pod/")))
                 or path.startswith("/lab/objects/Pod/")
             )
-        return "system:bootstrappers" in groups and (
+        return "system:bootstrappers:kubeadm:default-node-token" in groups and (
             path == "/lab/csr"
             or (method == "GET" and (path == "/lab/kinds" or path.startswith(("/lab/objects/ConfigMap/", "/lab/objects/Node/"))))
         )

@@ -322,6 +322,13 @@ def create(call: Call, client: Client) -> None:
         fail("\n".join(failures))
 
 
+def replace(call: Call, client: Client) -> None:
+    for document, namespace in objects(call, client):
+        client.get(document["kind"], document["metadata"]["name"], namespace)
+        client.put(document, "replace")
+        say(f"{title(document)} replaced")
+
+
 def apply(call: Call, client: Client) -> None:
     failures = []
     for document, namespace in objects(call, client):
@@ -443,7 +450,7 @@ def version(call: Call, _: Client | None) -> NoReturn:
     raise SystemExit(0)
 
 
-VERBS = {"get": get, "diff": diff, "create": create, "apply": apply, "delete": delete, "wait": wait}
+VERBS = {"get": get, "diff": diff, "create": create, "replace": replace, "apply": apply, "delete": delete, "wait": wait}
 
 
 def main(words: list[str]) -> None:

@@ -1,0 +1,285 @@
+"""Commands: every word of a script or unit that is run, and the package, the base system or the bundle that brings it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from posixpath import dirname, join, normpath
+
+from generator.closure import shell, tools
+from generator.closure.folders import Folder
+from generator.closure.needs import Use, Verdict, missing, provided
+from generator.closure.shell import Lines, Script
+from generator.closure.shellwords import Word
+from generator.wording import said
+
+_BUILTINS = frozenset(
+    (
+        *(
+            ":",
+            ".",
+            "[",
+            "[[",
+            "alias",
+            "bg",
+            "bind",
+            "break",
+            "builtin",
+            "caller",
+            "cd",
+            "command",
+            "compgen",
+            "complete",
+            "compopt",
+            "continue",
+        ),
+        *("declare", "dirs", "disown", "echo", "enable", "eval", "exec", "exit", "export", "false", "fc", "fg", "getopts", "hash", "help"),
+        *(
+            "history",
+            "jobs",
+            "kill",
+            "let",
+            "local",
+            "logout",
+            "mapfile",
+            "popd",
+            "printf",
+            "pushd",
+            "pwd",
+            "read",
+            "readarray",
+            "readonly",
+        ),
+        *("return", "select", "set", "shift", "shopt", "source", "suspend", "test", "times", "trap", "true", "type", "typeset", "ulimit"),
+        *("umask", "unalias", "unset", "wait"),
+    )
+)
+# Programs that run the rest of their words: options of theirs with a value, and how many words stand before the command.
+_PREFIXES: dict[str, tuple[tuple[str, ...], int]] = {
+    "exec": (("-a",), 0),
+    "builtin": ((), 0),
+    "command": ((), 0),
+    "env": (("-u", "-C", "-S"), 0),
+    "nice": (("-n",), 0),
+    "ionice": (("-c", "-n"), 0),
+    "nohup": ((), 0),
+    "setsid": ((), 0),
+    "stdbuf": (("-i", "-o", "-e"), 0),
+    "sudo": (("-u", "-g", "-h", "-p", "-C", "-D", "-R"), 0),
+    "chroot": ((), 1),
+    "timeout": (("-k", "-s"), 1),
+    "xargs": (("-n", "-I", "-P", "-d", "-s", "-L", "-a", "-E"), 0),
+}
+# Functions of lib.sh, lay.sh and 90-verify.sh that run their last words (docs/scripts.md): how many stand before those.
+_RUNNERS = {"act": 1, "bounded": 2, "undo": 0, "check": 1, "silent": 0, "each_line": 0}
+_LAYERS = frozenset(("lay_text", "lay_file", "lay_block", "lay_whole", "place"))
+_SHELLS = frozenset(("sh", "bash", "dash", "ash"))
+_FINDS = frozenset(("-exec", "-execdir", "-ok", "-okdir"))
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*|\.|\[")
+_PATH = re.compile(r"/[A-Za-z0-9_./+-]+")
+_NAMED = re.compile(r"\$(\w+)|\$\{(\w+)-?\}")
+_ARRAY = re.compile(r"\$\{(\w+)\[@\]\}")
+_IN_BUNDLE = re.compile(r"\$\{?BUNDLE\}?/([\w./-]+)")
+_BESIDE = re.compile(r'\$\((?:cd -P -- "?)?"?\$\(?dirname.*\)/([\w./-]+)|\$\(dirname .*\)/([\w./-]+)', re.DOTALL)
+# What a script does when a command that it asks for isn't there, where it can't go on.
+_GIVES_UP = re.compile(r"[^\n;|&]*\|\|\s*(?:die|stop|fail|exit|error|return 1)\b|[^\n;|&]*\|\|[ \t]*\\?\n\s*(?:die|stop|exit)\b")
+_MAX_NESTED = 8
+
+
+def is_script(path: str, text: str) -> bool:
+    """Whether the file is a shell script: by its name, or by its first line."""
+    return path.endswith(".sh") or bool(re.match(r"#![^\n]*\b(?:ba|da)?sh\b", text[:200]))
+
+
+@lru_cache(maxsize=512)
+def parsed(text: str) -> Script:
+    """*text* read once, on however many hosts it is."""
+    return shell.read(text)
+
+
+class Scripts:
+    """The scripts of one folder, which source each other; *uses* are what they run, by the path of the script."""
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self.texts = {path: text for path, text in texts.items() if is_script(path, text)}
+        self.read = {path: parsed(text) for path, text in self.texts.items()}
+        self.sourced = {path: self._sourced(path) for path in self.texts}
+
+    def _sourced(self, path: str) -> set[str]:
+        """Every script that the one at *path* sources, directly or by another."""
+        found: set[str] = set()
+        queue = [path]
+        while queue:
+            here = queue.pop()
+            for command in self.read[here].commands:
+                sources = len(command.words) > 1 and command.words[0].text in (".", "source")
+                target = beside(here, command.words[1]) if sources else ""
+                if target in self.read and target not in found:
+                    found.add(target)
+                    queue.append(target)
+        return found
+
+    def libraries(self) -> set[str]:
+        """The scripts that others source."""
+        return set().union(*self.sourced.values()) if self.sourced else set()
+
+    def functions(self, path: str) -> set[str]:
+        """Names that are functions to the script at *path*: its own, of what it sources, and of those that source it."""
+        around = [path, *(other for other, sourced in self.sourced.items() if path in sourced)]
+        return set().union(*(self.read[one].functions for here in around for one in (here, *self.sourced[here])))
+
+    def made(self, path: str) -> set[str]:
+        """Absolute paths that the script at *path* lays by the functions of lay.sh and kube.sh, as far as its text says which."""
+        names: dict[str, list[Word]] = {}
+        for one in (path, *self.sourced[path]):
+            for name, values in self.read[one].assigned.items():
+                names.setdefault(name, []).extend(values)
+        found = set()
+        for command in self.read[path].commands:
+            for words in _runs(list(command.words), self.read[path]):
+                if words[0].text in _LAYERS:
+                    found |= {_constant(word.text, names) for word in words[1:]}
+        return {one for one in found if one.startswith("/")}
+
+    def uses(self, path: str) -> Iterator[Use]:
+        """Commands, and files of the bundle, that the script at *path* uses: each once, where it stands first."""
+        functions = self.functions(path)
+        lines = Lines(self.texts[path])
+        guards = {name for one in (path, *self.sourced[path]) for name in _guarded(self.texts[one])}
+        seen: set[tuple[str, str]] = set()
+        for kind, name, at in sorted(_walk(self.read[path], path, None, 0), key=lambda found: found[2]):
+            if (kind, name) in seen or (kind == "command" and (name in functions or name in _BUILTINS)):
+                continue
+            seen.add((kind, name))
+            line, column = lines.place(at)
+            yield Use("file" if kind == "file" else "command", name, path, line, column, guarded=name in guards)
+
+
+def _constant(text: str, names: Mapping[str, list[Word]], depth: int = 0) -> str:
+    """*text* with the variables in it that are set once."""
+
+    def value(match: re.Match[str]) -> str:
+        values = names.get(match[1] or match[2], [])
+        return _constant(values[0].text, names, depth + 1) if len(values) == 1 and depth < _MAX_NESTED else match[0]
+
+    return _NAMED.sub(value, text[:1000])[:1000]
+
+
+@lru_cache(maxsize=512)
+def _guarded(text: str) -> frozenset[str]:
+    """Commands that *text* asks for by ``command -v`` and can do without."""
+    names: set[str] = set()
+    for command in parsed(text).commands:
+        texts = [word.text for word in command.words]
+        if "command" in texts[:2] and "-v" in texts and not _GIVES_UP.match(text, command.words[-1].at):
+            names.update(texts[texts.index("-v") + 1 :])
+    return frozenset(names)
+
+
+def beside(path: str, word: Word) -> str:
+    """The file of the bundle that *word* of the script at *path* names; empty where it names none that can be told."""
+    if found := _IN_BUNDLE.fullmatch(word.text):
+        return normpath(found[1])
+    if found := _BESIDE.fullmatch(word.text):
+        return normpath(join(dirname(path), found[1] or found[2]))
+    return ""
+
+
+def _walk(script: Script, path: str, at: int | None, depth: int) -> Iterator[tuple[str, str, int]]:
+    """Kind, name and place of all that *script* runs; *at* is the place for all of it where it stands in a word of another."""
+    for command in script.commands:
+        for words in _runs(list(command.words), script):
+            yield from _one(words, path, at, depth)
+        if command.words and command.words[0].text in _SHELLS and depth < _MAX_NESTED:
+            for body in command.heredocs:
+                yield from _walk(parsed(body.text), path, body.at if at is None else at, depth + 1)
+
+
+def _one(words: list[Word], path: str, at: int | None, depth: int) -> Iterator[tuple[str, str, int]]:
+    name, place = words[0], words[0].at if at is None else at
+    if name.literal and (_NAME.fullmatch(name.text) or _PATH.fullmatch(name.text)):
+        yield "command", name.text, place
+    if target := beside(path, name):
+        yield "file", target, place
+    texts = [word.text for word in words]
+    if name.text in (".", "source", *_SHELLS) and len(words) > 1:
+        if target := beside(path, words[1]):
+            yield "file", target, words[1].at if at is None else at
+        elif name.text in (".", "source") and words[1].literal and texts[1].startswith("/"):
+            yield "file", texts[1], words[1].at if at is None else at
+    code = None
+    if name.text in _SHELLS:
+        code = next((words[i + 1] for i, text in enumerate(texts[:-1]) if re.fullmatch(r"-[a-z]*c", text)), None)
+    elif name.text in ("trap", "eval") and len(words) > 1 and words[1].literal:
+        code = words[1]
+    if code is not None and depth < _MAX_NESTED:
+        yield from _walk(parsed(code.text), path, code.at if at is None else at, depth + 1)
+
+
+def _runs(words: list[Word], script: Script) -> Iterator[list[Word]]:
+    """The commands in one: itself, and what it runs in turn."""
+    while words:
+        name = words[0].text
+        if found := _ARRAY.fullmatch(name):
+            # An array that holds a command: its first word.
+            yield from ([first] for first in script.assigned.get(found[1], ()))
+            return
+        yield words
+        if name == "command" and words[1:2] and words[1].text in ("-v", "-V"):
+            return
+        if name == "find":
+            for i, word in enumerate(words[:-1]):
+                if word.text in _FINDS:
+                    yield from _runs(words[i + 1 :], script)
+            return
+        if name in _RUNNERS:
+            words = words[1 + _RUNNERS[name] :]
+        elif name in _PREFIXES:
+            words = _behind(words, *_PREFIXES[name])
+        else:
+            return
+
+
+def _behind(words: list[Word], valued: tuple[str, ...], before: int) -> list[Word]:
+    """What stands behind a program, its options and *before* words of its own."""
+    at = 1
+    while at < len(words) and (words[at].text.startswith("-") or (words[0].text == "env" and "=" in words[at].text)):
+        if words[at].text == "--":
+            at += 1
+            break
+        at += 2 if words[at].text in valued else 1
+    return words[at + before :]
+
+
+def judge(folder: Folder, use: Use) -> Verdict | None:
+    """Who brings the command to the host of *folder*; None where no script comes to it there."""
+    name = use.name.rpartition("/")[2]
+    if use.name in folder.rows:
+        return provided(said("the bundle: {file}", file=folder.rows[use.name]))
+    if any(folder.get(key) != value if value else not folder.get(key) for key, value in tools.condition(name)):
+        return None
+    candidates = tools.packages(name, folder.get("OS_FAMILY"))
+    if by := _by(folder, name, candidates):
+        return provided(by)
+    if name in tools.OWN or use.guarded:
+        return Verdict("optional", said("the host's own, where it is there"))
+    if name == "etcdctl" and folder.get("ROLE") != "control-plane":
+        return None
+    if candidates:
+        remedy = said("add {package} to extraPackages of this host", package=candidates[0])
+    else:
+        remedy = said("take {name} out, or add the package of that name to extraPackages of this host", name=name)
+    return missing(said("no package of this host and nothing of its base system brings it"), remedy)
+
+
+def _by(folder: Folder, name: str, candidates: tuple[str, ...]) -> str:
+    """The package that brings *name*, of the host or of its base system; for etcdctl, the image that it runs in."""
+    package = next((one for one in (*candidates, name) if one in folder.packages), "")
+    if package:
+        return said("package {package}", package=package)
+    package = next((one for one in candidates if one in tools.base(folder.os)), "")
+    if package:
+        return said("the base system: {package}", package=package)
+    image = next((one for one in sorted(folder.images) if "/etcd:" in one), "") if name == "etcdctl" else ""
+    return said("image {image}", image=image) if image else ""

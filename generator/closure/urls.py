@@ -1,0 +1,87 @@
+"""URLs, and other words that name a host: what would leave the cluster is an error; what people read in a comment is none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from generator.closure.commands import is_script, parsed
+from generator.closure.folders import Cluster
+from generator.closure.needs import Use, Verdict, missing, provided
+from generator.closure.shell import Lines
+from generator.wording import said
+
+_URL = re.compile(r"(?<![\w+.-])(?:https?|ftps?|git|oci|docker|ssh|rsync)://[^\s\"'`<>()\\|;,]{1,500}", re.IGNORECASE)
+_SOCKET = re.compile(r"/dev/(?:tcp|udp)/[^\s\"'/]{1,255}/[^\s\"'<>;)]{1,10}")
+# Names of a format, which nobody fetches.
+_IDENTIFIER = re.compile(r"""["']?(?:\$schema|\$id|xmlns(?::\w+)?|Documentation|description)["']?\s*[:=][^#]*$""")
+_HOST = re.compile(r"[a-z]+://(?:[^/@\s]*@)?(\[[0-9a-f:.%]*\]|[^/:?#]*)", re.IGNORECASE)
+_BARE = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}(?::[0-9]+)?(?:/\S*)?", re.IGNORECASE)
+_FETCHERS = frozenset(("curl", "wget", "git", "rsync", "scp", "nc", "ncat", "ping"))
+# Options of curl that stand alone; behind any other the next word is its value.
+_ALONE = re.compile(r"-[fsSLkgqIvOJ46#]+|--(?:fail|silent|show-error|location|insecure|remote-name|quiet|no-verbose)")
+
+
+def uses(path: str, text: str) -> Iterator[Use]:
+    """Every URL of *text* outside comments, and in scripts every literal host that a program which fetches is given."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if "://" not in line and "/dev/" not in line:
+            continue
+        for match in (*_URL.finditer(line), *_SOCKET.finditer(line)):
+            if not commented(line, match.start()) and not _IDENTIFIER.search(line[: match.start()]):
+                yield Use("url", match[0], path, number, match.start() + 1)
+    if is_script(path, text):
+        lines = Lines(text)
+        for command in parsed(text).commands:
+            names = [word.text for word in command.words]
+            at = next((i for i, name in enumerate(names) if name in _FETCHERS), len(names))
+            for before, word in zip(command.words[at:], command.words[at + 1 :], strict=False):
+                free = not before.text.startswith("-") or _ALONE.fullmatch(before.text)
+                if free and word.literal and _BARE.fullmatch(word.text):
+                    yield Use("url", word.text, path, *lines.place(word.at))
+
+
+def commented(line: str, at: int) -> bool:
+    """Whether column *at* (from 0) of *line* stands in a comment: behind a ``#`` that begins a word outside quotes."""
+    before = line[:at]
+    if before.lstrip().startswith(("#", "!", ";")):
+        return True
+    mark = before.find(" #")
+    while mark >= 0:
+        if before.count('"', 0, mark) % 2 == 0 and before.count("'", 0, mark) % 2 == 0:
+            return True
+        mark = before.find(" #", mark + 1)
+    return False
+
+
+def host_of(url: str) -> str:
+    """The host that *url* names, in lower case, without brackets and port; empty where it is made at run time."""
+    if url.startswith("/dev/"):
+        host = url.split("/")[3]
+    elif found := _HOST.match(url):
+        host = found[1].strip("[]")
+    else:
+        host = re.split(r"[:/]", url)[0]
+    return "" if any(mark in host for mark in "${}%*") else host.lower()
+
+
+def judge(cluster: Cluster, use: Use) -> Verdict | None:
+    """Whose the URL is; None for one that host.env or a variable makes."""
+    host = host_of(use.name)
+    if not host:
+        return None
+    try:
+        address = ip_address(host)
+    except ValueError:
+        address = None
+    if host == "localhost" or (address and (address.is_loopback or address.is_unspecified)):
+        return provided(said("this host"))
+    if host in cluster.names or str(address) in cluster.addresses or host.endswith((".svc", ".cluster.local")):
+        return provided(said("the cluster itself"))
+    if host in cluster.site:
+        return provided(said("the site, as the inventory says"))
+    return missing(
+        said("{host} is neither of the cluster nor named in the inventory: it would be asked over the network", host=host),
+        "carry what it gives in the payload, or take it out",
+    )
