@@ -54,7 +54,7 @@ def test_containerd_is_told_of_every_upstream() -> None:
     assert one.mirrored == ("registry.k8s.io", "ghcr.io")
     for upstream in one.mirrored:
         assert hosts(one, upstream) == {
-            "server": f"https://{ADDRESS}",  # never the upstream: it is tried last
+            "server": f"https://{ADDRESS}",
             "host": {f"https://{ADDRESS}": {"capabilities": ["pull", "resolve"]}},
         }
     assert not [path for path, file in laid(one).items() if file.how == "login"]
@@ -62,14 +62,17 @@ def test_containerd_is_told_of_every_upstream() -> None:
 
 def test_a_path_a_certificate_and_a_password() -> None:
     one = cluster(address="harbor.site/k8s", mirrors=["quay.io", "10.0.0.1:5000"], ca="MIIB" * 40, credentials={"secret": "registry"})
-    assert set(hosts(one, "quay.io")["host"]) == {"https://harbor.site/v2/k8s"}
-    told = hosts(one, "10.0.0.1_5000_")["host"]["https://harbor.site/v2/k8s"]
+    assert hosts(one, "quay.io") == hosts(one, "10.0.0.1_5000_")
+    told = hosts(one, "quay.io")
+    assert told.pop("server") == "https://harbor.site/v2/k8s"
+    assert told.pop("host") == {"https://harbor.site/v2/k8s": {"capabilities": ["pull", "resolve"], **told}}
     assert told["override_path"] is True
     assert told["header"] == {"Authorization": "Basic @login@"}
     assert laid(one)[told["ca"]].text.splitlines()[0] == "-----BEGIN CERTIFICATE-----"
     assert max(map(len, laid(one)[told["ca"]].text.splitlines())) == 64
     # images that name the registry itself bring their own path
-    assert set(hosts(one, "harbor.site")["host"]) == {"https://harbor.site"}
+    assert hosts(one, "harbor.site")["server"] == "https://harbor.site"
+    assert "override_path" not in hosts(one, "harbor.site")
     login = [file for file in laid(one).values() if file.how == "login"]
     assert len(login) == 3
     assert {file.mode for file in login} == {0o600}
@@ -275,7 +278,6 @@ def test_what_the_registry_lacks_is_named(site: Site) -> None:
     result = site.run('bash "$BUNDLE/scripts/30-images.sh"')
     assert result.returncode == 1
     assert "still missing: registry.k8s.io/etcd:3.9\n" in result.stdout
-    print(result.stdout)
     assert "registry.k8s.io/etcd:3.9: not found" in result.stdout
     assert "registry.site" in (site.folder / "registry.log").read_text()
 

@@ -53,7 +53,6 @@ def _containerd(cluster: Cluster, registry: Registry) -> Iterator[File]:
         view = {
             "cluster": cluster.name,
             "upstream": upstream,
-            "registry": registry.url,
             "endpoint": f"{registry.url}/v2/{path}" if path else registry.url,
             "override": bool(path),
             "ca": CONTAINERD_CA if authority else "",

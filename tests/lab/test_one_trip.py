@@ -41,11 +41,11 @@ def sealed(inventory: Path, scratch: Path) -> Path:
     hosts = {name: read(bundle / "hosts" / name) for name in names(bundle)}
     references = {line for name in hosts for line in (bundle / "hosts" / name / "images.txt").read_text().split()}
     payload.gathered(gathered, hosts, sorted(references))
-    stowage("keys", "new", keys, "--inventory", inventory)
+    stowage("keys", "new", keys, inventory)
     stowage("lock", inventory, "--payload", gathered)
     stowage("bundle", inventory, "--output", out, "--secrets", keys, "--payload", gathered)
     stowage("verify", bundle)
-    stowage("closure", bundle)
+    stowage("closure", "--require-payload", bundle)
     return bundle
 
 
