@@ -264,6 +264,7 @@ def inventories(draw: st.DrawFn) -> dict[str, Any]:
                 serverCertSANs=st.just(["e.example"]),
             ),
             timeouts=optional(controlPlane=st.sampled_from(["8m", "1h0m1s"]), discovery=st.just("10m0s")),
+            bootstrapToken=optional(ttl=st.sampled_from(["48h", "2h30m"]), trip=st.just("2h")),
             extraHosts=st.just([{"name": "registry.example.net", "address": "10.99.9.9"}]),
         )
     )

@@ -89,7 +89,12 @@ def test_walk_sees_the_tools(bundles):
     proof = closure.prove(bundles(INVENTORIES[0]))
     commands = names(proof, "command")
     assert {"arping", "openssl", "kubeadm", "kubectl", "crictl", "nginx", "keepalived", "curl", "ip", "ss", "systemctl", "dnf"} <= commands
-    assert {"flock", "tee", "mktemp", "sha256sum", "etcdctl", "semanage", "restorecon"} & commands >= {"flock", "tee", "sha256sum", "etcdctl"}
+    assert {"flock", "tee", "mktemp", "sha256sum", "etcdctl", "semanage", "restorecon"} & commands >= {
+        "flock",
+        "tee",
+        "sha256sum",
+        "etcdctl",
+    }
     # Functions, builtins, keywords and words of others are none.
     assert not commands & {"act", "die", "lay", "local", "printf", "then", "esac", "check", "backend", "", "-"}
     assert not {name for name in commands if not re.fullmatch(r"[\w./+-]+", name)}
@@ -234,7 +239,12 @@ def test_planted_image_in_a_manifest(bundle):
     ("file", "former", "planted", "name"),
     [
         ("hosts/cp-a/manifests/80-flannel.yaml", "args:\n", 'args:\n        - "--helper=evil.example/helper:2"\n', "evil.example/helper:2"),
-        ("hosts/cp-a/kubeadm/init.yaml", "imageRepository: ", "imageRepository: evil.example/k8s # ", "evil.example/k8s/kube-proxy:v1.36.3"),
+        (
+            "hosts/cp-a/kubeadm/init.yaml",
+            "imageRepository: ",
+            "imageRepository: evil.example/k8s # ",
+            "evil.example/k8s/kube-proxy:v1.36.3",
+        ),
         ("hosts/w-a/rootfs/etc/containerd/config.toml", "pause:3.10.2", "pause:9", "registry.k8s.io/pause:9"),
         ("hosts/w-a/images.txt", "registry.k8s.io/kube-proxy", "registry.k8s.io/other", "registry.k8s.io/kube-proxy:v1.36.3"),
     ],
@@ -249,10 +259,20 @@ def test_planted_image(bundle, file, former, planted, name):
 @pytest.mark.parametrize(
     ("file", "text", "kind", "name"),
     [
-        ("etc/systemd/system/kubelet.service.d/99-x.conf", "[Service]\nExecStartPre=-/usr/local/bin/evil -x\n", "command", "/usr/local/bin/evil"),
+        (
+            "etc/systemd/system/kubelet.service.d/99-x.conf",
+            "[Service]\nExecStartPre=-/usr/local/bin/evil -x\n",
+            "command",
+            "/usr/local/bin/evil",
+        ),
         ("etc/systemd/system/stowage-x.service", "[Service]\nEnvironmentFile=/etc/evil.env\n", "file", "/etc/evil.env"),
         ("etc/systemd/system/stowage-x.service", "[Service]\nEnvironment=URL=https://evil.example/\n", "url", "https://evil.example/"),
-        ("etc/systemd/system/stowage-x.service", "[Service]\nExecStart=/usr/bin/kubelet --pod-infra-container-image=evil/pause:1\n", "image", "evil/pause:1"),
+        (
+            "etc/systemd/system/stowage-x.service",
+            "[Service]\nExecStart=/usr/bin/kubelet --pod-infra-container-image=evil/pause:1\n",
+            "image",
+            "evil/pause:1",
+        ),
         ("etc/nginx/conf.d/x.conf", "include /etc/evil/*.conf;\n", "file", "/etc/evil/*.conf"),
         ("etc/keepalived/x.conf", 'vrrp_script x {\n  script "/usr/libexec/evil 1"\n}\n', "file", "/usr/libexec/evil"),
         ("etc/containerd/certs.d/x/hosts.toml", 'server = "https://evil.example"\n', "url", "https://evil.example"),
@@ -272,7 +292,9 @@ def test_planted_in_a_configuration(bundle, file, text, kind, name):
 
 def test_planted_in_kubeadm_and_tables(bundle):
     init = bundle / "hosts/cp-a/kubeadm/init.yaml"
-    init.write_text(re.sub(r"kind: InitConfiguration\n", "kind: InitConfiguration\npatches:\n  directory: /etc/evil/patches\n", init.read_text()))
+    init.write_text(
+        re.sub(r"kind: InitConfiguration\n", "kind: InitConfiguration\npatches:\n  directory: /etc/evil/patches\n", init.read_text())
+    )
     line = append(bundle / "hosts/w-a/files.tsv", "rootfs/etc/gone\t/etc/gone\t0644\troot:root\t20\t-\tfile\n")
     found = {need.name: need for need in missing(bundle)}
     assert set(found) == {"/etc/evil/patches", "rootfs/etc/gone"}
@@ -414,7 +436,9 @@ def rpm_payload(root: Path, primary: str) -> Path:
     data = gzip.compress(primary.encode())
     name = f"repodata/{hashlib.sha256(data).hexdigest()}-primary.xml.gz"
     (packages / name).write_bytes(data)
-    (packages / "repodata/repomd.xml").write_text(f'<repomd><data type="other"/><data type="primary"><location href="{name}"/></data></repomd>')
+    (packages / "repodata/repomd.xml").write_text(
+        f'<repomd><data type="other"/><data type="primary"><location href="{name}"/></data></repomd>'
+    )
     for file in ("kubelet-1.29.3.rpm", "iptables-nft.rpm"):
         (packages / file).write_bytes(b"!")
     return packages
@@ -464,10 +488,10 @@ def test_index_bombs_are_refused(tmp_path):
         ("a() { b; }; function c { d; }\ne () ( f )", "bdf"),
         ("x=1 y=$(a) b; z=`c`", "abc"),
         ("((1 < 2)) && a; for ((i = 0; i < $(b); i++)); do c; done", "abc"),
-        ('a "$(b "$(c)")" \'$(x)\' $\'$(x)\'', "abc"),
+        ("a \"$(b \"$(c)\")\" '$(x)' $'$(x)'", "abc"),
         ("a <<X <<-'Y'\n$(x)\nX\n\tb\n\tY\nc", "ac"),
-        ('[[ a == (b|c) && $(d) =~ ^(x|y)$ ]] || e', "de"),
-        ("a 2>&1 >x <<<y &>z; exec {fd}>x; b > >(c) 2< <(d)", "abcd"),
+        ("[[ a == (b|c) && $(d) =~ ^(x|y)$ ]] || e", "de"),
+        ("a 2>&1 >x <<<y &>z; b {fd}>x > >(c) 2< <(d)", "abcd"),
         ("a # b; c\nd#e", ["a", "d#e"]),
         ("declare -A x=([a b]=$(c)); a", ["declare", "c", "a"]),
         ("select x in a b; do c; done; coproc d", "cd"),

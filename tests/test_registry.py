@@ -82,7 +82,9 @@ def test_without_tls() -> None:
     one = cluster(plainHttp=True, ca="MIIB" * 40)
     told = hosts(one, "ghcr.io")
     assert told == {"server": f"http://{ADDRESS}", "host": {f"http://{ADDRESS}": {"capabilities": ["pull", "resolve"]}}}
-    assert tomllib.loads(laid(cluster("cri-o", plainHttp=True))["/etc/containers/registries.conf.d/90-stowage.conf"].text)["registry"][0] == {
+    assert tomllib.loads(laid(cluster("cri-o", plainHttp=True))["/etc/containers/registries.conf.d/90-stowage.conf"].text)["registry"][
+        0
+    ] == {
         "prefix": "registry.k8s.io",
         "location": ADDRESS,
         "insecure": True,
@@ -196,11 +198,11 @@ def certificate(folder: Path) -> str:
 class Site:
     """A host told of the registry by what was compiled, and that registry, below one folder."""
 
-    def __init__(self, folder: Path, **registry: object) -> None:
+    def __init__(self, folder: Path, runtime: str = "containerd", **registry: object) -> None:
         self.folder = folder / "site"
         (self.folder / "images").mkdir(parents=True)
         authority = certificate(self.folder)
-        self.cluster = cluster(minor=29, ca=authority, credentials={"secret": "registry"}, **registry)
+        self.cluster = cluster(runtime, ca=authority, credentials={"secret": "registry"}, **registry)
         word = subprocess.run(["perl", "-e", "print crypt(<STDIN>, '$2b$05$abcdefghijklmnopqrstuu')"], input=LOGIN.partition(":")[2], capture_output=True, text=True, check=True)  # fmt: skip
         (self.folder / "htpasswd").write_text(f"puller:{word.stdout}\n")
         settings = {
@@ -213,10 +215,11 @@ class Site:
         (self.folder / "push.json").write_text(json.dumps({"auths": {ADDRESS: {"auth": ENCODED}}}))
         self.host = FakeHost(folder, SWAP="keep", SELINUX_PORTS="", PORTS="", TRUSTED_CIDRS="", FIREWALL="none", REGISTRY=self.cluster.registry.address, REGISTRY_SECRET="registry")  # fmt: skip
         self.host.stand_in("crictl", CRICTL)
+        self.host.environment |= {"RUNTIME": runtime, "RUNTIME_UNITS": "containerd.service"}
         for unit in ("containerd.service", "kubelet.service"):
             self.host.unit(unit)
         for file in laid(self.cluster).values():
-            if "containerd" in file.destination:
+            if file.destination.startswith(("/etc/containerd", "/etc/containers", "/etc/crio")):
                 self.host.row(file.destination, file.text, mode=f"{file.mode:04o}", unit=file.unit, how=file.how)
         (self.host.bundle / "secrets").mkdir()
         (self.host.bundle / "secrets" / "registry").write_text(LOGIN)
@@ -252,7 +255,11 @@ def test_images_come_from_the_registry_of_the_site(site: Site) -> None:
     back = 'bash "$BUNDLE/scripts/30-images.sh" --rollback >/dev/null; echo gone; ctr --namespace k8s.io images ls -q'
     done = site.run(f"{IMAGES}; {again}; {back}")
     out = good(done)
-    assert sorted(re.findall(r"^\S+:3\.9$", out, re.MULTILINE)) == ["ghcr.io/kube-proxy:3.9", "registry.k8s.io/pause:3.9", f"{ADDRESS}/pause:3.9"]
+    assert sorted(re.findall(r"^\S+:3\.9$", out, re.MULTILINE)) == [
+        "ghcr.io/kube-proxy:3.9",
+        "registry.k8s.io/pause:3.9",
+        f"{ADDRESS}/pause:3.9",
+    ]
     assert f"pull registry.k8s.io/pause:3.9 from {ADDRESS}" in out
     assert out.count("nothing to change") == 2
     assert out.endswith("gone\n")
@@ -311,6 +318,27 @@ def test_images_below_a_path(tmp_path: Path, site: Site) -> None:
     assert "/v2/mirror/k8s/pause/manifests/3.9?ns=registry.k8s.io" in log
 
 
+def test_the_files_of_crio_by_skopeo(tmp_path: Path, site: Site) -> None:
+    """CRI-O and skopeo read them with the same library (containers/image): upstream's name, the site's registry, its CA, its password."""
+    del site
+    other = Site(tmp_path / "crio", "cri-o", address=f"{ADDRESS}/mirror")
+    image(other.folder / "images/pause.tar", "anything:1")
+    push = (
+        'skopeo copy -q --src-cert-dir "$SITE/certs" --dest-cert-dir "$SITE/certs" --authfile "$SITE/push.json" '
+        "docker://registry.site:5000/pause:3.9 docker://registry.site:5000/mirror/pause:3.9"
+    )
+    pull = 'skopeo copy -q --authfile /etc/crio/stowage-registry.json docker://registry.k8s.io/pause:3.9 "dir:$SITE/pulled"'
+    good(other.run(f"{push}; {pull}"))
+    assert (other.folder / "pulled/manifest.json").exists()
+    log = (other.folder / "registry.log").read_text()
+    assert "GET /v2/mirror/pause/manifests/3.9 " in log
+    file = other.host.file("/etc/crio/stowage-registry.json")
+    assert file.stat().st_mode & 0o777 == 0o600
+    (other.folder / "none.json").write_text("{}")
+    refused = other.run(f"{push}; {pull.replace('/etc/crio/stowage-registry.json', str(other.folder / 'none.json'))}")
+    assert "authentication required" in refused.stderr
+
+
 # --- archives --------------------------------------------------------------------------------------------------------
 
 LOADED = "ctr --namespace k8s.io images ls -q | grep -v ^sha256: | sort"
@@ -330,7 +358,11 @@ def test_a_real_containerd_loads_archives(site: Site) -> None:
     first = f'ctr --namespace k8s.io images import "{images}/quay.io_there_already_1.tar" >/dev/null; ctr --namespace k8s.io images tag quay.io/there/already:1 quay.io/kept:1; echo A; {LOADED}; echo B'
     step = f'bash "$BUNDLE/scripts/30-images.sh"; echo C; {LOADED}; echo D; bash "$BUNDLE/scripts/30-images.sh"; bash "$BUNDLE/scripts/30-images.sh" --rollback; echo E; {LOADED}'
     out = good(site.run(f"{first}; {step}"))
-    before, between, after = out.partition("A\n")[2].partition("B\n")[0], out.partition("C\n")[2].partition("D\n")[0], out.partition("E\n")[2]
+    before, between, after = (
+        out.partition("A\n")[2].partition("B\n")[0],
+        out.partition("C\n")[2].partition("D\n")[0],
+        out.partition("E\n")[2],
+    )
     assert before.split() == ["quay.io/kept:1", "quay.io/there/already:1"]
     wanted = {"registry.k8s.io/pause:3.9", "docker.io/flannel/flannel:v0.24.2", "quay.io/calico/node:v3.27.3"}
     assert set(between.split()) == {*before.split(), *wanted, "localhost/another:1"}
@@ -351,3 +383,33 @@ def test_an_archive_by_any_name_is_found_when_one_is_still_missing(site: Site) -
     out = good(site.run(f'bash "$BUNDLE/scripts/30-images.sh"; {LOADED}; {rollback}'))
     assert "load all.tar.gz" in out
     assert out.partition("E\n")[2] == ""
+
+
+SKOPEO_AS_CRIO = r"""#!/bin/bash
+while [[ $1 == --* ]]; do shift 2; done
+case $1 in
+  inspecti) skopeo inspect --raw "containers-storage:$3" >/dev/null ;;
+  rmi) skopeo delete "containers-storage:$2" ;;
+  *) exit 9 ;;
+esac
+"""
+
+
+def test_a_real_storage_of_crio_takes_archives(tmp_path: Path, site: Site) -> None:
+    del site
+    other = Site(tmp_path / "crio", "cri-o")
+    other.host.stand_in("crictl", SKOPEO_AS_CRIO)
+    other.host.seal(REGISTRY="", REGISTRY_SECRET="", CRI_SOCKET="unix:///run/containerd/containerd.sock")
+    images = other.host.bundle / "payload" / "images"
+    images.mkdir(parents=True)
+    image(images / "registry.k8s.io_pause_3.9.tar", "registry.k8s.io/pause:3.9")
+    image(images / "quay.io_calico_node_v3.27.3.tar", "localhost/another:1", text="as somebody named it")
+    other.wants("registry.k8s.io/pause:3.9", "quay.io/calico/node:v3.27.3")
+    listed = "grep -o '\"names\":\\[[^]]*\\]' /var/lib/containers/storage/*-images/images.json | sort"
+    storage = "mkdir -p /var/lib/containers; mount -t tmpfs tmpfs /var/lib/containers"
+    step = f'bash "$BUNDLE/scripts/30-images.sh"; {listed}; bash "$BUNDLE/scripts/30-images.sh"; bash "$BUNDLE/scripts/30-images.sh" --rollback; echo E; {listed}; true'
+    out = good(other.run(f"{storage}; {step}"))
+    assert '"names":["registry.k8s.io/pause:3.9"]' in out
+    assert '"names":["quay.io/calico/node:v3.27.3"]' in out
+    assert "nothing to change" in out
+    assert "names" not in out.partition("E\n")[2]

@@ -39,6 +39,7 @@ def runbook(cluster: Cluster) -> str:
             "steps": [{"number": f"{s.number:02}", "title": s.title} for s in STEPS],
             "first": cluster.control_planes[0].name,
             "token_ttl": cluster.token_ttl,
+            "trip": cluster.trip,
             "joins": len(cluster.kubernetes_hosts) > 1,
             "other_control_planes": others,
             "has_workers": bool(cluster.workers),

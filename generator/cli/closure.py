@@ -88,8 +88,10 @@ def _table(proof: Proof, language: str) -> Iterator[str]:
         if not needs:
             continue
         yield f"{translated(headings[kind], language)} ({len(needs)})"
-        width = min(60, max(len(need.name) for need in needs))
-        for need in needs:
+        # That each file of a folder is in it needs no line.
+        shown = [need for need in needs if kind != "file" or need.name.startswith("/")]
+        width = min(60, max((len(need.name) for need in shown), default=0))
+        for need in shown:
             by = need.verdict.by
             if need.verdict.status == "wanted":
                 by = said("wanted from {by}", by=by)
@@ -104,10 +106,7 @@ def _summary(folder: Path, proof: Proof) -> Said:
         "{image} images, {package} packages, {url} URLs, {file} files, {command} commands",
         **counts,
     )
-    if open_ones:
-        state = said("not closed, {count} missing", count=open_ones)
-    else:
-        state = said("closed")
+    state = said("not closed, {count} missing", count=open_ones) if open_ones else said("closed")
     line = said("{folder}: {state}: {what}", folder=folder, state=state, what=what)
     if not wanted:
         return line

@@ -85,6 +85,7 @@ _BESIDE = re.compile(r'\$\((?:cd -P -- "?)?"?\$\(?dirname.*\)/([\w./-]+)|\$\(dir
 # What a script does when a command that it asks for isn't there, where it can't go on.
 _GIVES_UP = re.compile(r"[^\n;|&]*\|\|\s*(?:die|stop|fail|exit|error|return 1)\b|[^\n;|&]*\|\|[ \t]*\\?\n\s*(?:die|stop|exit)\b")
 _MAX_NESTED = 8
+_MAX_PATH = 4096
 
 
 def is_script(path: str, text: str) -> bool:
@@ -156,14 +157,16 @@ class Scripts:
             yield Use("file" if kind == "file" else "command", name, path, line, column, guarded=name in guards)
 
 
-def _constant(text: str, names: Mapping[str, list[Word]], depth: int = 0) -> str:
-    """*text* with the variables in it that are set once."""
+def _constant(text: str, names: Mapping[str, list[Word]]) -> str:
+    """*text* with the variables in it that are set once, and those in their values."""
 
     def value(match: re.Match[str]) -> str:
         values = names.get(match[1] or match[2], [])
-        return _constant(values[0].text, names, depth + 1) if len(values) == 1 and depth < _MAX_NESTED else match[0]
+        return values[0].text if len(values) == 1 else match[0]
 
-    return _NAMED.sub(value, text[:1000])[:1000]
+    for _ in range(_MAX_NESTED):
+        text = _NAMED.sub(value, text[:_MAX_PATH])
+    return text[:_MAX_PATH]
 
 
 @lru_cache(maxsize=512)

@@ -13,7 +13,7 @@ from generator.closure.commands import is_script, parsed
 from generator.closure.folders import Cluster, Folder, yaml
 from generator.closure.needs import Use, Verdict, missing, provided
 from generator.closure.shell import Lines
-from generator.closure.urls import commented
+from generator.closure.urls import comment_at
 from generator.handwritten import Document, Word
 from generator.payload import images as archives
 from generator.wording import said
@@ -29,6 +29,7 @@ _CONFIGURED = re.compile(r"""(?:\b(?:sandbox|sandbox_image|pause_image)["']?\s*[
 # A pinned image is one that isn't cleaned up where it is there.
 _PINNED = re.compile(r"^\s*pinned_images\s*=\s*\[")
 _LISTED = re.compile(r"""^\s*(?:- )?image:\s*["']?([^\s"'#|>&*]+)""")
+_LINE = re.compile(r"\s*([^\s#]\S*)")
 _PULLS = frozenset(("pull", "run", "create"))
 _RUNTIMES = frozenset(("docker", "podman", "nerdctl", "crictl", "ctr"))
 _COMPONENTS = (("kube-apiserver", CONTROL_PLANES), ("kube-controller-manager", CONTROL_PLANES), ("kube-scheduler", CONTROL_PLANES))
@@ -36,15 +37,8 @@ _COMPONENTS = (("kube-apiserver", CONTROL_PLANES), ("kube-controller-manager", C
 
 def uses(path: str, text: str) -> Iterator[Use]:
     """Every image that the file at *path* names; a name without a tag means any tag."""
-    if path == "images.txt":
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip() and not line.startswith("#"):
-                yield Use("image", line.strip(), path, number)
-    elif path.startswith("payload/manifests/"):
-        # Upstream's, over a megabyte: containers' lines alone.
-        for number, line in enumerate(text.split("\n"), 1):
-            if found := _LISTED.match(line):
-                yield Use("image", found[1], path, number, found.start(1) + 1, group=KUBERNETES)
+    if path == "images.txt" or path.startswith("payload/manifests/"):
+        yield from _listed(path, text)
     elif path.startswith(("manifests/", "kubeadm/")) and path.endswith((".yaml", ".yml")):
         for document in yaml(path, text):
             yield from _scalars(path, document.tree)
@@ -56,6 +50,14 @@ def uses(path: str, text: str) -> Iterator[Use]:
         yield from _configured(path, text)
 
 
+def _listed(path: str, text: str) -> Iterator[Use]:
+    """One a line: of images.txt all, of upstream's manifests, which have over a megabyte, the containers'."""
+    whole = path == "images.txt"
+    for number, line in enumerate(text.split("\n"), 1):
+        if found := (_LINE if whole else _LISTED).match(line):
+            yield Use("image", found[1], path, number, found.start(1) + 1, group="" if whole else KUBERNETES)
+
+
 def _configured(path: str, text: str) -> Iterator[Use]:
     """What a runtime's file or a unit names, comments and pinned images left out."""
     pinned = False
@@ -65,7 +67,8 @@ def _configured(path: str, text: str) -> Iterator[Use]:
             continue
         places = [(found[1], found.start(1)) for found in _CONFIGURED.finditer(line)]
         places += [(found[0], found.start()) for found in _REFERENCE.finditer(line)]
-        yield from (Use("image", name, path, number, at + 1) for name, at in places if not commented(line, at))
+        end = comment_at(line)
+        yield from (Use("image", name, path, number, at + 1) for name, at in places if at < end)
 
 
 def _use(path: str, name: str, word: Word, group: str) -> Use:

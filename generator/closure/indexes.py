@@ -80,30 +80,27 @@ def _text(path: Path) -> str:
 
 def _debs(text: str) -> Iterator[Package]:
     """Stanzas of ``Packages`` (deb-control(5)); versions are not compared, for the gatherer's apt resolved them."""
-    package: Package | None = None
-    for number, line in enumerate(text.split("\n"), 1):
+    line = 1
+    for stanza in text.split("\n\n"):
+        fields = dict(_fields(stanza))
+        if "Package" in fields:
+            relations = [one for name in ("Pre-Depends", "Depends") for one in fields.get(name, "").split(",") if one.strip()]
+            yield Package(
+                fields["Package"],
+                fields.get("Version", ""),
+                fields.get("Filename", "").removeprefix("./"),
+                {_bare(one) for one in fields.get("Provides", "").split(",")},
+                [tuple(_bare(one) for one in relation.split("|")) for relation in relations],
+                line,
+            )
+        line += stanza.count("\n") + 2
+
+
+def _fields(stanza: str) -> Iterator[tuple[str, str]]:
+    for line in stanza.split("\n"):
         name, colon, value = line.partition(":")
-        value = value.strip()
-        if not line.strip():
-            if package:
-                yield package
-            package = None
-        elif not colon or line[0] in " \t":
-            continue
-        elif name == "Package":
-            package = Package(value, line=number)
-        elif package is None:
-            continue
-        elif name == "Version":
-            package.version = value
-        elif name == "Filename":
-            package.file = value.removeprefix("./")
-        elif name == "Provides":
-            package.provides |= {_bare(one) for one in value.split(",")}
-        elif name in ("Depends", "Pre-Depends"):
-            package.needs += [tuple(_bare(one) for one in any_of.split("|")) for any_of in value.split(",") if any_of.strip()]
-    if package:
-        yield package
+        if colon and not line.startswith((" ", "\t")):
+            yield name, value.strip()
 
 
 def _bare(relation: str) -> str:
@@ -127,41 +124,42 @@ def _primary(repomd: Path) -> str:
     return found[0]
 
 
-def _rpms(path: Path) -> list[Package]:
-    packages: list[Package] = []
-    listing: set[str] | list[tuple[str, ...]] | None = None
-    text: list[str] = []
+class _Primary:
+    """``primary.xml`` as expat goes through it."""
 
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal listing
-        text.clear()
+    def __init__(self) -> None:
+        self.packages: list[Package] = []
+        self.inside = ""
+        self.text: list[str] = []
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        self.text.clear()
         if tag == "package":
-            packages.append(Package(""))
-        elif not packages:
-            return
-        elif tag == "version":
-            packages[-1].version = f"{attributes.get('ver', '')}-{attributes.get('rel', '')}"
+            self.packages.append(Package(""))
+        package = self.packages[-1] if self.packages else Package("")
+        name = attributes.get("name", "")
+        if tag == "version":
+            package.version = f"{attributes.get('ver', '')}-{attributes.get('rel', '')}"
         elif tag == "location":
-            packages[-1].file = attributes.get("href", "").removeprefix("./")
-        elif tag == "rpm:provides":
-            listing = packages[-1].provides
-        elif tag == "rpm:requires":
-            listing = packages[-1].needs
-        elif tag.startswith("rpm:") and tag != "rpm:entry":
-            listing = None
-        elif tag == "rpm:entry" and isinstance(listing, set):
-            listing.add(attributes.get("name", ""))
-        elif tag == "rpm:entry" and isinstance(listing, list):
-            listing.append((attributes.get("name", ""),))
+            package.file = attributes.get("href", "").removeprefix("./")
+        elif tag != "rpm:entry":
+            self.inside = tag
+        elif self.inside == "rpm:provides":
+            package.provides.add(name)
+        elif self.inside == "rpm:requires":
+            package.needs.append((name,))
 
-    def end(tag: str) -> None:
-        if tag == "name" and packages:
-            packages[-1].name = "".join(text)
-        elif tag == "file" and packages:
-            packages[-1].provides.add("".join(text))
+    def end(self, tag: str) -> None:
+        if tag == "name" and self.packages:
+            self.packages[-1].name = "".join(self.text)
+        elif tag == "file" and self.packages:
+            self.packages[-1].provides.add("".join(self.text))
 
-    _parse(_bytes(path), start, end, text.append)
-    return packages
+
+def _rpms(path: Path) -> list[Package]:
+    primary = _Primary()
+    _parse(_bytes(path), primary.start, primary.end, primary.text.append)
+    return primary.packages
 
 
 def _parse(

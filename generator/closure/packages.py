@@ -19,15 +19,14 @@ _PACKAGES = re.compile(r"^PACKAGES='([^']*)'", re.MULTILINE)
 _T64 = re.compile(r"t64(?=$|:)")
 _BINARIES = re.compile(r"/(?:usr/)?s?bin/([^/]+)")
 # Libraries that a minimal RHEL has, by the beginning of what rpm calls them.
-_SONAMES = tuple(
-    """
-    ld-linux libacl.so libattr.so libaudit.so libblkid.so libbz2.so libc.so libcap.so libcap-ng.so libcom_err.so libcrypt.so
-    libcrypto.so libdl.so libgcc_s.so libgssapi_krb5.so libkmod.so libkrb5.so liblz4.so liblzma.so libm.so libmnl.so libmount.so
-    libnl-3.so libnl-genl-3.so libnftnl.so libpam.so libpcre2-8.so libpopt.so libpthread.so libresolv.so librt.so libseccomp.so
-    libselinux.so libsemanage.so libsepol.so libssl.so libstdc++.so libsystemd.so libtinfo.so libudev.so libuuid.so libxml2.so
-    libz.so libzstd.so rtld(GNU_HASH)
-    """.split()
-)
+_SONAMES = (
+    "ld-linux", "libacl.so", "libattr.so", "libaudit.so", "libblkid.so", "libbz2.so", "libc.so", "libcap.so", "libcap-ng.so",
+    "libcom_err.so", "libcrypt.so", "libcrypto.so", "libdl.so", "libgcc_s.so", "libgssapi_krb5.so", "libkmod.so", "libkrb5.so",
+    "liblz4.so", "liblzma.so", "libm.so", "libmnl.so", "libmount.so", "libnl-3.so", "libnl-genl-3.so", "libnftnl.so", "libpam.so",
+    "libpcre2-8.so", "libpopt.so", "libpthread.so", "libresolv.so", "librt.so", "libseccomp.so", "libselinux.so", "libsemanage.so",
+    "libsepol.so", "libssl.so", "libstdc++.so", "libsystemd.so", "libtinfo.so", "libudev.so", "libuuid.so", "libxml2.so", "libz.so",
+    "libzstd.so", "rtld(GNU_HASH)",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

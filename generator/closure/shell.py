@@ -179,7 +179,7 @@ class _Reader(WordReader):
                 if not words and word.bare and word.literal and self.keyword(word):
                     return not (word.text == "esac" and end == ";;")
                 if self.at > before:
-                    words = self.assigned(words, word, end)
+                    self.assigned(words, word, end)
             self.at += self.at == before
         self.at += self.at == start
         if words or heredocs:
@@ -225,18 +225,18 @@ class _Reader(WordReader):
             return False
         return True
 
-    def assigned(self, words: list[Word], word: Word, end: str) -> list[Word]:
-        """*words* with *word*, which is left out where it only sets a variable before any command; its array is read."""
+    def assigned(self, words: list[Word], word: Word, end: str) -> None:
+        """Add *word* to *words*, unless it only sets a variable before any command; its array is read."""
         found = _ASSIGNMENT.fullmatch(word.text)
-        if not found:
-            return [*words, word]
-        value: Word | None = Word(found[2], word.at + word.text.index("=") + 1, word.literal, word.bare)
-        if self.peek() == "(" and not found[2]:
-            self.at += 1
-            value = self.array(end)
-        if value:
-            self.script.assigned.setdefault(found[1], []).append(value)
-        return [*words, word] if words else words
+        if found:
+            value: Word | None = Word(found[2], word.at + word.text.index("=") + 1, word.literal, word.bare)
+            if self.peek() == "(" and not found[2]:
+                self.at += 1
+                value = self.array(end)
+            if value:
+                self.script.assigned.setdefault(found[1], []).append(value)
+        if words or not found:
+            words.append(word)
 
     def array(self, end: str) -> Word | None:
         first = None

@@ -14,8 +14,8 @@ from functools import cache
 _COMMANDS = {
     "bash": "bash",
     "dash/bash": "sh",
-    "coreutils": """arch b2sum base32 base64 basename cat chcon chgrp chmod chown chroot cksum comm cp csplit cut date dd df dir dircolors dirname du
-        echo env expand expr factor false fmt fold groups head hostid id install join link ln logname ls md5sum mkdir mkfifo mknod mktemp
+    "coreutils": """arch b2sum base32 base64 basename cat chcon chgrp chmod chown chroot cksum comm cp csplit cut date dd df dir dircolors dirname
+        du echo env expand expr factor false fmt fold groups head hostid id install join link ln logname ls md5sum mkdir mkfifo mknod mktemp
         mv nice nl nohup nproc numfmt od paste pathchk pr printenv printf ptx pwd readlink realpath rm rmdir runcon seq sha1sum sha224sum
         sha256sum sha384sum sha512sum shred shuf sleep sort split stat stdbuf stty sum sync tac tail tee test timeout touch tr true
         truncate tsort tty uname unexpand uniq unlink users vdir wc who whoami yes [""",
@@ -26,16 +26,16 @@ _COMMANDS = {
     "findutils": "find xargs",
     "diffutils": "cmp diff diff3 sdiff",
     "tar": "tar",
-    "util-linux": """blkid blockdev dmesg findmnt flock getopt hwclock ionice lsblk lscpu logger losetup mountpoint nsenter partx prlimit renice setsid
-        swaplabel unshare wipefs mkswap""",
+    "util-linux": """blkid blockdev dmesg findmnt flock getopt hwclock ionice lsblk lscpu logger losetup mountpoint nsenter partx prlimit
+        renice setsid swaplabel unshare wipefs mkswap""",
     "mount/util-linux": "mount umount swapon swapoff",
     "bsdutils/util-linux": "renice script wall",
     "procps/procps-ng": "free pgrep pidof pkill ps sysctl top uptime w watch",
     "hostname": "hostname",
     "kmod": "depmod insmod lsmod modinfo modprobe rmmod",
     "iproute2/iproute": "ip ss bridge rtmon tc",
-    "systemd": """hostnamectl journalctl localectl loginctl systemctl systemd-analyze systemd-cat systemd-detect-virt systemd-machine-id-setup
-        systemd-run systemd-sysctl systemd-tmpfiles timedatectl udevadm""",
+    "systemd": """hostnamectl journalctl localectl loginctl systemctl systemd-analyze systemd-cat systemd-detect-virt
+        systemd-machine-id-setup systemd-run systemd-sysctl systemd-tmpfiles timedatectl udevadm""",
     "systemd/systemd-networkd": "networkctl",
     "libc-bin/glibc-common": "getent iconv locale ldconfig ldd",
     "login/util-linux": "su",
@@ -90,8 +90,8 @@ _ONLY = {
     "RUNTIME=cri-o": ("cri-o", "skopeo podman"),
 }
 
-# Managers of the host that a script talks to only where their unit is active: then they are there.  And ssh-keygen, which verify.sh comes to
-# with --signers alone.
+# Managers of the host that a script talks to only where their unit is active: then they are there.  And ssh-keygen, which verify.sh comes
+# to with --signers alone.
 OWN = frozenset(("firewall-cmd", "ufw", "networkctl", "ssh-keygen"))
 
 _DEBIAN = """

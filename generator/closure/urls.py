@@ -28,8 +28,10 @@ def uses(path: str, text: str) -> Iterator[Use]:
     for number, line in enumerate(text.split("\n"), 1):
         if "://" not in line and "/dev/" not in line:
             continue
+        end = comment_at(line)
         for match in (*_URL.finditer(line), *_SOCKET.finditer(line)):
-            if not commented(line, match.start()) and not _IDENTIFIER.search(line[: match.start()]):
+            before = line[max(0, match.start() - 200) : match.start()]
+            if match.start() < end and not _IDENTIFIER.search(before):
                 yield Use("url", match[0], path, number, match.start() + 1)
     if is_script(path, text):
         lines = Lines(text)
@@ -42,17 +44,18 @@ def uses(path: str, text: str) -> Iterator[Use]:
                     yield Use("url", word.text, path, *lines.place(word.at))
 
 
-def commented(line: str, at: int) -> bool:
-    """Whether column *at* (from 0) of *line* stands in a comment: behind a ``#`` that begins a word outside quotes."""
-    before = line[:at]
-    if before.lstrip().startswith(("#", "!", ";")):
-        return True
-    mark = before.find(" #")
-    while mark >= 0:
-        if before.count('"', 0, mark) % 2 == 0 and before.count("'", 0, mark) % 2 == 0:
-            return True
-        mark = before.find(" #", mark + 1)
-    return False
+def comment_at(line: str) -> int:
+    """Where (from 0) the comment of *line* begins: at a ``#`` that begins a word outside quotes; its length where it has none."""
+    if line.lstrip().startswith(("#", "!", ";")):
+        return 0
+    quotes, double, at = 0, 0, 0
+    while (mark := line.find(" #", at)) >= 0:
+        quotes += line.count("'", at, mark)
+        double += line.count('"', at, mark)
+        if quotes % 2 == 0 and double % 2 == 0:
+            return mark
+        at = mark + 1
+    return len(line)
 
 
 def host_of(url: str) -> str:

@@ -170,7 +170,7 @@ def gathered(folder: Path, hosts: Mapping[str, Mapping[str, str]], references: l
     for values in hosts.values():
         packages = folder / "packages" / f"{values['OS_ID']}-{values['OS_VERSION']}"
         packages.mkdir(parents=True, exist_ok=True)
-        for deb in debian(values):
+        for deb in debian(values, "-o", "Dir::State::status=/dev/null"):  # for a host that has nothing, as fetch-payload.sh does
             shutil.copy(deb, packages)
     for packages in (folder / "packages").iterdir():
         index = subprocess.run(["apt-ftparchive", "packages", "."], cwd=packages, capture_output=True, check=True).stdout
@@ -183,8 +183,8 @@ def gathered(folder: Path, hosts: Mapping[str, Mapping[str, str]], references: l
         (folder / "images" / f"{re.sub('[/:@]', '_', reference)}.tar").write_bytes(images([reference]))
 
 
-def debian(env: Mapping[str, str]) -> list[Path]:
-    """The .deb files of a Debian host's ``PACKAGES``, and what these need beyond the base."""
+def debian(env: Mapping[str, str], *options: str) -> list[Path]:
+    """The .deb files of a Debian host's ``PACKAGES``, and what these need beyond the base, by ``apt-get install`` with *options*."""
     real, found = [], []
     for word in env["PACKAGES"].split():
         name = word.partition("=")[0]
@@ -196,4 +196,4 @@ def debian(env: Mapping[str, str]) -> list[Path]:
             found += [deb for deb in docker.docker_debs(build) if deb.name.startswith(f"{name}_")]
         else:
             real.append(name)
-    return found + (debs(*real) if real else [])
+    return found + (debs(*options, *real) if real else [])

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # 90-verify: what runs is what was planned. On every host.
 #
-# usage: bash 90-verify.sh [--plan]
+# usage: bash 90-verify.sh [--plan] [--attest FILE]
 #
-#   --plan   says what would be checked
+#   --plan          says what would be checked
+#   --attest FILE   also writes what this host is (files, units, the VIP, etcd, certificates, versions; no secret) as FILE, whether or not all
+#                   checks pass, to be carried back to `stowage attest`; an older attestation is replaced
 #
-# Reads only. Every check is a line; all that failed is named at the end, and then the exit status is 1. A control plane answers for the cluster: nodes, versions, every API server through every path,
+# Reads only, but for FILE. Every check is a line; all that failed is named at the end, and then the exit status is 1. A control plane answers for the cluster: nodes, versions, every API server through every path,
 # etcd and its manifest, certificates; a load balancer for nginx, its watcher, keepalived and the VIP; a worker for its kubelet.
 # Before: the pod network (step 80 on the first control plane).
 # Exit status: 0 all checks passed, 1 some failed, 2 usage, 3 there is no pod network yet.
@@ -16,9 +18,15 @@ READ_ONLY=1 # no lock, no state
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=kube.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/kube.sh"
+# shellcheck source=attest.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/attest.sh"
 
 NODES_SECONDS=300
+ATTEST=''
 FAILED=() PASSED=0
+declare -A HOLDERS=() # VIP -> who answered for it
+
+step_option() { [[ $1 == --attest && -n ${2-} && $2 != -* ]] && ATTEST=$2 TAKEN=2; }
 
 # check WHAT CMD...: one line; what CMD says on stdout is the reason of a failure.
 check() {
@@ -43,17 +51,25 @@ silent() {
 # step_check: without a pod network no node gets ready, however long one waits.
 step_check() {
   local trouble daemons
+  if [[ $ATTEST ]]; then attest_ready "$ATTEST"; fi
   if [[ $PLAN || $ROLE != control-plane ]]; then return; fi
   trouble=$(node_trouble 2>/dev/null)
   if [[ $trouble != *' is not ready'* ]]; then return; fi
   if [[ $CNI == none ]]; then
     if [[ $(kube get nodes 2>/dev/null) =~ [[:space:]]Ready ]]; then return; fi # one is: it is there
-    wait_for_peer "your pod network (cni is none)" "apply it, then run this again"
+    waits "your pod network (cni is none)" "apply it, then run this again"
   fi
   daemons=$(kube get daemonsets --all-namespaces --output=name 2>/dev/null) || return 0
   if [[ ! $daemons =~ /(kube-flannel-ds|calico-node) ]]; then
-    wait_for_peer "step 80 on $(first_control_plane), the pod network" "go on there, then run this again"
+    waits "step 80 on $(first_control_plane), the pod network" "go on there, then run this again"
   fi
+}
+
+# waits WHAT REMEDY: as wait_for_peer; the attestation says it too.
+waits() {
+  FAILED+=("waits for $1")
+  if [[ $ATTEST ]]; then attest "$ATTEST"; fi
+  wait_for_peer "$@"
 }
 
 step_do() {
@@ -69,7 +85,9 @@ step_do() {
     verify_paths
     verify_etcd
   fi
+  if [[ $PLAN && $ATTEST ]]; then note "would write $ATTEST"; fi
   if [[ $PLAN ]]; then finish "" "nothing"; return; fi
+  if [[ $ATTEST ]]; then attest "$ATTEST"; fi
   if ((${#FAILED[@]})); then
     say "$SCRIPT: ${#FAILED[@]} of $((PASSED + ${#FAILED[@]})) checks failed on $HOST:"
     printf '  %s\n' "${FAILED[@]}"
@@ -95,22 +113,38 @@ verify_kubelet() {
 
 leftovers() { find "$VAR/handoff" "$DISCOVERY" "/run/stowage-$CLUSTER" \( -name '*.handoff' -o -name '*.conf' \) -print 2>/dev/null || :; }
 
-# certificates: those that end within 30 days, one a line; also the ones inside kubeconfigs.
-certificates() {
-  local file text
+# certificate_files: those with a certificate of this host or its CAs, also kubeconfigs that have one inside.
+certificate_files() {
+  local file
   for file in "$KUBE"/pki/*.crt "$KUBE"/pki/etcd/*.crt /var/lib/kubelet/pki/kubelet-client-current.pem "$KUBE"/*.conf; do
-    if [[ ! -f $file ]]; then continue; fi
-    text=$(cat -- "$file")
-    if [[ $file == *.conf ]]; then text=$(sed -n 's/^ *client-certificate-data: *//p' "$file" | base64 -d); fi
-    if [[ -z $text ]] || openssl x509 -noout -checkend $((30 * 86400)) <<<"$text" >/dev/null 2>&1; then continue; fi
-    printf '%s: %s\n' "$file" "$(openssl x509 -noout -enddate <<<"$text" 2>&1)"
+    if [[ -f $file && ($file != *.conf || $(certificate "$file")) ]]; then printf '%s\n' "$file"; fi
   done
 }
 
+# certificate FILE: prints what FILE has; of a kubeconfig, the one inside.
+certificate() {
+  if [[ $1 == *.conf ]]; then sed -n 's/^ *client-certificate-data: *//p' "$1" | base64 -d; else sed '/^-----BEGIN.*PRIVATE KEY/,/^-----END/d' "$1"; fi
+}
+
+# certificates: those that end within 30 days, one a line.
+certificates() {
+  local file text
+  while IFS= read -r -u 8 file; do
+    text=$(certificate "$file")
+    if openssl x509 -noout -checkend $((30 * 86400)) <<<"$text" >/dev/null 2>&1; then continue; fi
+    printf '%s: %s\n' "$file" "$(openssl x509 -noout -enddate <<<"$text" 2>&1)"
+  done 8< <(certificate_files)
+}
+
+# balancer_units: those that a load balancer is made of.
+balancer_units() {
+  if [[ $LB ]]; then echo keepalived.service; fi
+  if [[ $LB_ENGINE == nginx ]]; then printf '%s\n' nginx.service stowage-watcher.service; fi
+}
+
 verify_load_balancer() {
-  local unit units=(keepalived.service) address port
-  if [[ $LB_ENGINE == nginx ]]; then units+=(nginx.service stowage-watcher.service); fi
-  for unit in "${units[@]}"; do
+  local unit address port
+  for unit in $(balancer_units); do
     check "$unit is active" systemctl is-active "$unit"
     check "$unit comes back with the host" systemctl is-enabled "$unit"
   done
@@ -127,6 +161,7 @@ verify_vip() {
   for vip in $VIPS; do
     if [[ $LB ]]; then # the others may be behind a router, where ARP says nothing
       if has_address "$vip" "$INTERFACE"; then note "this host holds the VIP $vip"; fi
+      if [[ ! $PLAN ]]; then HOLDERS[$vip]=$(holders "$vip") || :; fi
       check "one host answers for the VIP $vip" one_holder "$vip"
     fi
     check "$(host_port "$vip" "$ENDPOINT_PORT") takes connections" can_connect "$vip" "$ENDPOINT_PORT"
@@ -135,8 +170,7 @@ verify_vip() {
 
 # one_holder VIP: says who, where it is not one.
 one_holder() {
-  local who
-  who=$(holders "$1")
+  local who=${HOLDERS[$1]}
   [[ $who && $who != *$'\n'* ]] || { echo "${who:-nobody} does" | paste -s -d ' '; return 1; }
 }
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # 10-packages.sh [--plan | --rollback | --help]
 #
-# Installs the operating system packages of this host (PACKAGES of host.env): from payload/packages, without any network,
-# or from the repositories that the host has configured (PACKAGE_SOURCE). Passes when all are there already, in the pinned versions.
+# Installs the operating system packages of this host (PACKAGES of host.env): from payload/packages, without any network (by name,
+# with all that they depend on, where it has the index of a repository: Packages, repodata/; else its files), or from the repositories
+# that the host has configured (PACKAGE_SOURCE). Passes when all are there already, in the pinned versions.
 # No service starts by being installed. kubelet, kubeadm and kubectl are held, so that no upgrade of the host moves them.
 #   --plan      says what it would change, changes nothing
 #   --rollback  removes the packages that it added (not what stood here before, nor upgrades of that)
@@ -91,18 +92,48 @@ apt() {
     -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef "$@"
 }
 
-# install_payload: with no repository left to either tool, there is nothing it could fetch
+# indexed: the payload's packages are a repository, not only files
+indexed() {
+  if [[ $OS_FAMILY == rhel ]]; then [[ -e $PAYLOAD/packages/repodata/repomd.xml ]]
+  else [[ -e $PAYLOAD/packages/Packages || -e $PAYLOAD/packages/Packages.gz ]]; fi
+}
+
+# install_payload: with no other repository left to either tool, there is nothing it could fetch
 install_payload() {
-  local files=()
-  if [[ $OS_FAMILY == rhel ]]; then
+  local files=() only=(-o Dir::Etc::SourceParts=/dev/null -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Sandbox::User=root)
+  if indexed; then
+    install_indexed "$@"
+  elif [[ $OS_FAMILY == rhel ]]; then
     mapfile -d '' files < <(useful_rpms)
     if ((${#files[@]} == 0)); then return; fi # what is still missing is told later; dnf wants a word
     dnf -y --disablerepo='*' --disableplugin=versionlock --setopt=install_weak_deps=False install "${files[@]}"
   else
     mapfile -d '' files < <(useful_debs)
-    apt -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts=/dev/null -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= \
-      -o APT::Sandbox::User=root install "${files[@]}"
+    apt "${only[@]}" -o Dir::Etc::SourceList=/dev/null install "${files[@]}"
   fi
+}
+
+# install_indexed PACKAGES...: from the payload as the only repository. It is trusted, for verify.sh has just seen every byte of it, and its
+# date is not asked for: the clock of a host without network may be wrong. Lists and cache lie in a folder of ours, so that the host's own
+# stay as they are; in it a link to the repository, whose own path may hold what an URL or a sources.list may not.
+install_indexed() {
+  local own=$VAR/repository status=0
+  rm -rf -- "$own"
+  mkdir -p -- "$own/lists/partial"
+  ln -s -- "$PAYLOAD/packages" "$own/packages"
+  if [[ $OS_FAMILY == rhel ]]; then
+    dnf -y --disablerepo='*' --repofrompath="stowage-payload,file://$own/packages" --setopt=stowage-payload.gpgcheck=0 \
+      --setopt=stowage-payload.repo_gpgcheck=0 --setopt=stowage-payload.module_hotfixes=1 --setopt=cachedir="$own/cache" \
+      --setopt=disable_excludes=all --disableplugin=versionlock --setopt=install_weak_deps=False install "$@" || status=$?
+  else
+    printf 'deb [trusted=yes check-date=no check-valid-until=no] file:%s/packages ./\n' "$own" >"$own/sources.list"
+    # The host's pins are of its own repositories.
+    only+=(-o Dir::Etc::SourceList="$own/sources.list" -o Dir::State::Lists="$own/lists" -o Acquire::Languages=none
+      -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null)
+    apt "${only[@]}" update && apt "${only[@]}" install "$@" || status=$?
+  fi
+  rm -rf -- "$own"
+  return "$status"
 }
 
 install_repository() {

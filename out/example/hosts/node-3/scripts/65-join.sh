@@ -7,8 +7,8 @@
 #   --handoff FILE  takes the worker handoff from FILE (a stick, read-only will do)
 #                   instead of /var/lib/stowage/CLUSTER/handoff/worker.handoff
 #
-# The handoff comes from the first control plane. It holds the certificate of the CA and a token of 24 hours, no key. After: the
-# kubelet runs with a certificate of its own. The node is not Ready yet: the pod network is step 80. The copy in
+# The handoff comes from the first control plane. It holds the certificate of the CA and a token that ends (bootstrapToken.ttl), no key;
+# a bundle made with --secrets has both in secrets/. After: the kubelet runs with a certificate of its own. The node is not Ready yet: the pod network is step 80. The copy in
 # /var/lib/stowage is removed when the join is done; one given with --handoff stays, for the other workers.
 # Run again after a kill: what the killed kubeadm left is reset first. A join that finished is never reset.
 # Exit status: 0 done, 1 failed, 2 usage, 3 waits for something that is not there yet.
@@ -31,7 +31,7 @@ step_do() {
   if ! marked 65-finished; then join; fi
   bounded 120 "the kubelet of this host" joined || die "the kubelet has not joined" "journalctl -u kubelet; then run this again"
   handoff_tidy
-  if [[ $HANDOFF && ! $PLAN ]]; then note "$HANDOFF stays for the other workers; its token ends 24 hours after it was made"; fi
+  if [[ $HANDOFF && ! $PLAN ]]; then note "$HANDOFF stays for the other workers; its token ends $TOKEN_TTL after it was made"; fi
   finish "$HOST is a worker of $CLUSTER" "step 65 on the other workers, then step 70 on the control planes"
 }
 

@@ -21,6 +21,9 @@ unset CDPATH
 BUNDLE=$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 SCRIPT=$(basename -- "$0" .sh)
 PLAN='' CHANGES=0 PAYLOAD=''
+VERIFY=(sh "$BUNDLE/verify.sh")
+SIGNERS=/etc/stowage/signers # who put it there wants every bundle signed
+[[ ! -e $SIGNERS && ! -L $SIGNERS ]] || VERIFY+=(--signers "$SIGNERS")
 # shellcheck source=lay.sh
 . "$BUNDLE/scripts/lay.sh"
 
@@ -82,6 +85,22 @@ bounded() {
   done
 }
 
+# json TEXT: as a JSON string; bytes that are no UTF-8 are left out.
+json() {
+  local text=$1 out='' character i
+  if [[ $text == *[!\ -~]* ]]; then text=$(iconv -c -f UTF-8 -t UTF-8 <<<"$text" 2>/dev/null) || [[ $text ]] || text=${1//[!\ -~]/ }; fi # may fail for what it left out
+  text=${text//\\/\\\\} text=${text//\"/\\\"} text=${text//$'\n'/\\n} text=${text//$'\t'/\\t}
+  if [[ $text == *[[:cntrl:]]* ]]; then
+    for ((i = 0; i < ${#text}; i++)); do
+      character=${text:i:1}
+      if [[ $character == [[:cntrl:]] ]]; then printf -v character '\\u%04x' "'$character"; fi
+      out+=$character
+    done
+    text=$out
+  fi
+  printf '"%s"' "$text"
+}
+
 # usage: the header comment of the running script.
 usage() { awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$0"; }
 
@@ -90,7 +109,7 @@ usage() { awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$0"; }
 # open_bundle: nothing is believed that is not in SHA256SUMS: verifies this folder and its secrets, then reads host.env.
 open_bundle() {
   local found
-  found=$(sh "$BUNDLE/verify.sh" bundle secrets 2>&1) ||
+  found=$("${VERIFY[@]}" bundle secrets 2>&1) ||
     die "$BUNDLE is not as it was built:"$'\n'"$found" "copy the host folder again from the bundle"
   if [[ -d $BUNDLE/secrets && ! -f $BUNDLE/secrets/SHA256SUMS ]]; then
     die "$BUNDLE/secrets has no SHA256SUMS" "fill it with: stowage bundle --secrets DIR"
@@ -110,7 +129,7 @@ payload() {
   [[ -d $BUNDLE/payload ]] || return 1
   [[ -f $BUNDLE/payload/SHA256SUMS ]] || die "$BUNDLE/payload has no SHA256SUMS" "cd payload && find * -type f ! -name SHA256SUMS -exec sha256sum {} + >SHA256SUMS (on the machine that gathered it)"
   note "verifying the payload"
-  found=$(sh "$BUNDLE/verify.sh" payload 2>&1) || die "the payload is not as it was built:"$'\n'"$found" "copy it again"
+  found=$("${VERIFY[@]}" payload 2>&1) || die "the payload is not as it was built:"$'\n'"$found" "copy it again"
   PAYLOAD=$BUNDLE/payload
 }
 

@@ -213,8 +213,20 @@ step_check() {
   die "$have" "set containerRuntimeVersion: \"1.6\" for this host in the inventory, or install containerd 2"
 }
 
+# registry_login: LOGIN, as HTTP Basic and the runtimes' files have it; it goes into rows of files.tsv that are laid as login
+registry_login() {
+  local login
+  LOGIN=''
+  if [[ -z $REGISTRY_SECRET ]]; then return; fi
+  if [[ $PLAN ]] && ! secret_there "$REGISTRY_SECRET"; then note "would ask for the secret '$REGISTRY_SECRET'"; return; fi
+  login=$(secret "$REGISTRY_SECRET")
+  [[ $login =~ ^[^:[:cntrl:]]+:[^[:cntrl:]]+$ ]] || die "the secret '$REGISTRY_SECRET' is no login to $REGISTRY" "write user:password on one line, or remove $VAR/secrets/$REGISTRY_SECRET and run this again"
+  LOGIN=$(printf '%s' "$login" | base64 -w 0)
+}
+
 step_do() {
   [[ $(uname -n) == "$HOST" ]] || warn "this machine calls itself $(uname -n); the node will be called $HOST"
+  registry_login
   lay
   if [[ $SWAP == off ]]; then swap_files_off; else unlay /etc/fstab; fi
   load_modules

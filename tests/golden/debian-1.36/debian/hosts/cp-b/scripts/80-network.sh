@@ -7,7 +7,7 @@
 #
 # Applies the objects of manifests/order.tsv in their order and waits between them as each row says. What the cluster has already is
 # left alone. With `cni: none` there are no rows, and it passes. At the end, when every planned node has joined, the handoff archives
-# of step 50 and their token are removed.
+# of step 50 and the token to join with are removed.
 # Exit status: 0 done, 1 failed, 2 usage, 3 waits for something that is not there yet.
 set -euo pipefail
 STEP=80 TITLE="the pod network"
@@ -49,10 +49,10 @@ step_do() {
     else act "${verb/server-side/apply --server-side} $file" put "$verb" "$BUNDLE/$file"; fi
     if [[ $wait != - ]]; then wait_for "$wait"; fi
   done 8< <(rows)
-  if compgen -G "$VAR/handoff/*.handoff" >/dev/null; then
+  if handoff_there; then
     missing=$(missing_nodes) || missing="somebody, as far as the cluster says,"
-    if [[ $missing ]]; then note "the handoff archives stay, ${missing//$'\n'/ } has not joined yet"
-    else act "remove the handoff archives and their token: every planned node has joined" handoff_drop; fi
+    if [[ $missing ]]; then note "the token to join with stays, and the handoff archives: ${missing//$'\n'/ } has not joined yet"
+    else act "remove the token to join with, and the handoff archives: every planned node has joined" handoff_drop; fi
   fi
   finish "the pod network ($CNI) is applied" "step 90 on every host"
 }

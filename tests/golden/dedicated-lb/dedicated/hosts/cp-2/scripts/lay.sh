@@ -125,6 +125,14 @@ lay_commented() {
   lay_text "$1" "$(stat -c '%04a' -- "$1")" "$(stat -c '%U:%G' -- "$1")" "$3" "$text"
 }
 
+# lay_login SOURCE PATH MODE OWNER UNIT: PATH gets the text of SOURCE with LOGIN (of the step) where it has @login@.
+lay_login() {
+  local text
+  if [[ -z ${LOGIN-} ]]; then note "would lay $2"; return; fi # a plan without the secret
+  text=$(cat -- "$1")
+  lay_text "$2" "$3" "$4" "$5" "${text//@login@/$LOGIN}"
+}
+
 # lay: the rows of files.tsv with this step; rows of an older bundle that are gone are put back.
 lay() {
   local source path mode owner step unit how
@@ -135,6 +143,7 @@ lay() {
     rows[$path]=1
     case $how in
       file) lay_file "$BUNDLE/$source" "$path" "$mode" "$owner" "$unit" ;;
+      login) lay_login "$BUNDLE/$source" "$path" "$mode" "$owner" "$unit" ;;
       block) lay_block "$path" "$mode" "$owner" "$unit" "$(grep -vE '^# (BEGIN|END) stowage ' "$BUNDLE/$source")" ;;
       *) die "files.tsv: $path is to be laid as '$how', which these scripts do not know" ;;
     esac

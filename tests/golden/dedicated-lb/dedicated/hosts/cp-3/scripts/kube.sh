@@ -12,6 +12,74 @@ SHARED_PKI=(pki/ca.crt pki/ca.key pki/sa.key pki/sa.pub pki/front-proxy-ca.crt p
 # There is no proxy between members, and kubeadm would write the one it sees into the manifests of the control plane.
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY KUBECONFIG
 
+# --- what the bundle brings ---------------------------------------------------------------------------------------------
+
+SECRETS=$BUNDLE/secrets # stowage bundle --secrets; the frame has verified its sums
+
+# brought NAME...: true when the bundle brings these files.
+brought() { local name; for name; do [[ -f $SECRETS/$name ]] || return 1; done; }
+
+# install_pki FOLDER: the files that every control plane shares. The mark comes first: from here on, whatever lies in /etc/kubernetes is ours
+# to reset.
+install_pki() {
+  local name
+  mark "$STEP-started"
+  for name in "${SHARED_PKI[@]}"; do
+    case $name in
+      *.crt | *.pub) lay_whole "$1/$name" "$KUBE/$name" 0644 ;;
+      *) lay_whole "$1/$name" "$KUBE/$name" 0600 ;;
+    esac
+  done
+}
+
+# pki_fits: ends the script when the cluster here runs by another CA than the one that the bundle brings.
+pki_fits() {
+  if ! brought pki/ca.crt || cmp -s -- "$SECRETS/pki/ca.crt" "$KUBE/pki/ca.crt"; then return; fi
+  die "$CLUSTER runs by another CA than the one in $SECRETS" "build the bundle with the secrets that the cluster was made with, or without any"
+}
+
+# --- the bootstrap token ---------------------------------------------------------------------------------------------
+
+token_brought() { brought bootstrap-token || brought stowage-discovery.conf; }
+
+# bundle_token: prints the token that the bundle brings, to $(...).
+bundle_token() {
+  local token=''
+  if brought bootstrap-token; then token=$(cat -- "$SECRETS/bootstrap-token")
+  elif brought stowage-discovery.conf; then token=$(sed -n 's/^    token: //p' "$SECRETS/stowage-discovery.conf"); fi
+  [[ $token =~ ^[a-z0-9]{6}\.[a-z0-9]{16}$ ]] || die "there is no bootstrap token in $SECRETS" "stowage bundle --secrets DIR; carry this folder again"
+  printf '%s' "$token"
+}
+
+# token_there ID: the cluster has the token whose public half this is. Those that have ended are removed by the controller manager.
+token_there() { kube --namespace=kube-system get secret "bootstrap-token-$1" >/dev/null 2>&1; }
+bundle_token_there() { local token; token=$(bundle_token); token_there "${token%%.*}"; }
+
+# token_end: when a token ends that is made now, as the API server has times.
+token_end() {
+  [[ $TOKEN_TTL =~ ^(([0-9]+)h)?(([0-9]+)m)?(([0-9]+)s)?$ ]] || die "TOKEN_TTL is no duration: $TOKEN_TTL"
+  date -u -d "@$(($(date +%s) + 10#0${BASH_REMATCH[2]} * 3600 + 10#0${BASH_REMATCH[4]} * 60 + 10#0${BASH_REMATCH[6]}))" +%Y-%m-%dT%H:%M:%SZ
+}
+
+# token_secret TOKEN END: the object that kubeadm token create would make.
+token_secret() {
+  printf '%s\n' 'apiVersion: v1' 'kind: Secret' 'type: bootstrap.kubernetes.io/token' \
+    'metadata:' "  name: bootstrap-token-${1%%.*}" '  namespace: kube-system' \
+    'stringData:' "  token-id: '${1%%.*}'" "  token-secret: '${1#*.}'" "  expiration: '$2'" "  description: 'stowage'" \
+    "  usage-bootstrap-authentication: 'true'" "  usage-bootstrap-signing: 'true'" \
+    "  auth-extra-groups: 'system:bootstrappers:kubeadm:default-node-token'"
+}
+
+# token_put: the token of the bundle is good from now on for TOKEN_TTL, whether or not the cluster has it. It goes through a pipe: kubeadm would
+# take it on its command line, or print it.
+token_put() {
+  local token end verb=create said
+  token=$(bundle_token) end=$(token_end)
+  if token_there "${token%%.*}"; then verb=replace; fi
+  said=$(token_secret "$token" "$end" | kube "$verb" --filename=- 2>&1) ||
+    die "the cluster does not take the bootstrap token: ${said//"${token#*.}"/...}" "put right what it says, then run this again"
+}
+
 # --- names -----------------------------------------------------------------------------------------------------------
 
 # names_of "NAME=ADDRESS ...": the names, one a line.
@@ -200,13 +268,13 @@ handoff_names() {
   if [[ $WORKERS ]]; then echo worker; fi
 }
 
-# handoff_write: the archives, with one new token of 24 hours. token-id (its public half) is written last: with it, they are whole.
+# handoff_write: the archives, with one new token. token-id (its public half) is written last: with it, they are whole.
 handoff_write() {
   local names name token
   names=$(handoff_names)
   private
   if [[ $names == *control-plane* ]]; then [[ ${PASSPHRASE-} ]] || passphrase twice; fi
-  token=$(kubeadm token create "--kubeconfig=$ADMIN_CONF" --ttl=24h --description=stowage-handoff)
+  token=$(kubeadm token create "--kubeconfig=$ADMIN_CONF" "--ttl=$TOKEN_TTL" --description=stowage-handoff)
   [[ $token =~ ^[a-z0-9]{6}\.[a-z0-9]{16}$ ]] || die "kubeadm token create gave no token" "kubeadm token create; see what it says"
   for name in "${SHARED_PKI[@]}"; do (umask 077 && cat -- "$KUBE/$name" >"$PRIVATE/$name"); done
   (umask 077 && discovery_conf "$token" >"$PRIVATE/stowage-discovery.conf")
@@ -226,13 +294,23 @@ handoff_current() {
   local name id
   for name in $(handoff_names); do [[ -f $VAR/handoff/$name.handoff ]] || return 1; done
   id=$(cat -- "$VAR/handoff/token-id" 2>/dev/null) || return 1
-  kube --namespace=kube-system get secret "bootstrap-token-$id" >/dev/null 2>&1
+  token_there "$id"
 }
 
-# handoff_drop: the archives here and their token; once every planned node has joined, nobody needs them.
+# handoff_there: there are archives here, or the cluster has the token that the bundle brings.
+handoff_there() { compgen -G "$VAR/handoff/*" >/dev/null || { token_brought && bundle_token_there; }; }
+
+# handoff_drop: the archives here, their token and the one of the bundle; once every planned node has joined, nobody needs them.
 handoff_drop() {
-  local id
-  if id=$(cat -- "$VAR/handoff/token-id" 2>/dev/null); then kubeadm token delete "--kubeconfig=$ADMIN_CONF" "$id" || warn "token $id is gone already, or stays for its 24 hours"; fi
+  local id ids=()
+  if id=$(cat -- "$VAR/handoff/token-id" 2>/dev/null); then ids+=("$id"); fi
+  if token_brought; then
+    id=$(bundle_token) id=${id%%.*}
+    if token_there "$id"; then ids+=("$id"); fi
+  fi
+  for id in "${ids[@]}"; do
+    kubeadm token delete "--kubeconfig=$ADMIN_CONF" "$id" || warn "token $id is gone already, or stays until it ends ($TOKEN_TTL)"
+  done
   rm -f -- "$VAR"/handoff/{,.}{control-plane,worker}.handoff "$VAR/handoff/token-id"
 }
 
@@ -249,8 +327,9 @@ handoff_hosts() {
   names_of "$hosts" | paste -s -d ' '
 }
 
-# handoff_find NAME: sets ARCHIVE to where it is to be taken in from; waits for it.
+# handoff_find NAME: sets ARCHIVE to where it is to be taken in from, which is secrets/ where the bundle brings it; waits for it.
 handoff_find() {
+  if [[ -z $HANDOFF ]] && brought stowage-discovery.conf; then ARCHIVE=$SECRETS; return; fi
   ARCHIVE=${HANDOFF:-$VAR/handoff/$1.handoff}
   if [[ -f $ARCHIVE ]]; then return; fi
   [[ -z $HANDOFF ]] || die "there is no $ARCHIVE" "name the $1.handoff of $(first_control_plane)"
@@ -271,16 +350,20 @@ handoff_take() {
 
 # handoff_open NAME...: the verified files of ARCHIVE into PRIVATE. One that holds more than the discovery file is encrypted.
 handoff_open() {
+  local name
   private
-  if (($# > 1)); then
+  if [[ $ARCHIVE == "$SECRETS" ]]; then
+    for name; do (umask 077 && cat -- "$SECRETS/$name" >"$PRIVATE/$name"); done
+  elif (($# > 1)); then
     passphrase
     crypt -d <"$ARCHIVE" 2>/dev/null >"$PRIVATE/tar" || die "$ARCHIVE does not open" "wrong passphrase, or copy it again from $(first_control_plane)"
   else
     cat -- "$ARCHIVE" >"$PRIVATE/tar"
   fi
-  unpack "$PRIVATE/tar" "$@" 2>/dev/null || die "$ARCHIVE is not as it was made" "wrong passphrase, or copy it again from $(first_control_plane)"
+  [[ $ARCHIVE == "$SECRETS" ]] || unpack "$PRIVATE/tar" "$@" 2>/dev/null || die "$ARCHIVE is not as it was made" "wrong passphrase, or copy it again from $(first_control_plane)"
   if ! grep -Fxq -- "- name: $CLUSTER" "$PRIVATE/stowage-discovery.conf" || ! grep -Fxq -- "    server: https://$SERVER" "$PRIVATE/stowage-discovery.conf"; then
-    die "$ARCHIVE is of another cluster than $CLUSTER at $SERVER" "copy the one of $(first_control_plane)"
+    if [[ $ARCHIVE == "$SECRETS" ]]; then name="stowage bundle --secrets DIR; carry this folder again"; else name="copy the one of $(first_control_plane)"; fi
+    die "$ARCHIVE is of another cluster than $CLUSTER at $SERVER" "$name"
   fi
 }
 
@@ -289,7 +372,14 @@ handoff_usable() {
   local said
   if ! command -v kubectl >/dev/null; then return; fi
   said=$(kubectl "--kubeconfig=$PRIVATE/stowage-discovery.conf" --request-timeout=10s get --raw=/readyz 2>&1) && return
+  if [[ ${said,,} == *'unknown authority'* ]]; then
+    die "the CA of $ARCHIVE is not that of the API server at $SERVER" "take bundle and secrets of this host from where those of $(first_control_plane) come from"
+  fi
   if [[ ${said,,} == *unauthorized* || ${said,,} == *'logged in'* ]]; then
+    if [[ $ARCHIVE == "$SECRETS" ]]; then
+      wait_for_peer "the token of this bundle: the cluster does not have it, not yet or no longer" \
+        "let step 50 end on $(first_control_plane); if it has, the token has expired: bash ops/handoff.sh there gives it a new life. A bundle with another token (stowage keys token) is carried to both"
+    fi
     die "the token of $ARCHIVE has expired" "on $(first_control_plane): bash ops/handoff.sh, then copy the new archive here"
   fi
   wait_for_peer "the API server at $SERVER (${said##*$'\n'})" "see that step 50 is done on $(first_control_plane) and that $SERVER is reachable from here"

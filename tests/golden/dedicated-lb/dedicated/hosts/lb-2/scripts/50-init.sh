@@ -8,6 +8,7 @@
 # Before: no cluster was ever here, and the VIP (step 40) is reachable. After: this API server is ready, here and through the
 # endpoint, and /var/lib/stowage/CLUSTER/handoff/ holds what the other hosts need to join. The control-plane archive is encrypted:
 # the passphrase is asked for twice, or read from the file that the variable STOWAGE_PASSPHRASE_FILE names.
+# A bundle that brings keys (stowage bundle --secrets) needs neither: its CAs are taken, its token is made, and nothing is carried.
 #
 # Run again after a kill: a kubeadm init that did not finish is reset first, as long as etcd has no other member. One that
 # finished is never reset. Leaving the cluster is ops/reset.sh.
@@ -22,7 +23,7 @@ STEP=50 TITLE="kubeadm init, handoff archives"
 step_check() {
   here_only control-plane "the first control plane"
   [[ $FIRST ]] || die "step 50 is for the first control plane, $(first_control_plane); this is $HOST" "the others join by step 60"
-  if marked 50-finished; then return; fi
+  if marked 50-finished; then pki_fits; return; fi
   if ! marked 50-started; then no_former_cluster; no_cluster_elsewhere; fi
   if [[ $ENDPOINT ]]; then vip_answers || not_yet "the VIP $VIPS" "finish step 40 on the load balancers: ${LB_HOSTS:-none}"; fi
 }
@@ -67,14 +68,17 @@ step_do() {
 }
 
 init() {
-  if [[ ! $PLAN && $(handoff_names) == *control-plane* ]]; then passphrase twice; fi # while somebody is there to type
+  if ! keys_brought && [[ ! $PLAN && $(handoff_names) == *control-plane* ]]; then passphrase twice; fi # while somebody is there to type
   if marked 50-started; then act "reset a kubeadm init that did not finish" reset_alone; fi
   lay
   reload_changed
   if [[ ! $PLAN ]]; then config_valid "$BUNDLE/kubeadm/init.yaml"; fi
   vip_on # kubeadm init reaches this API server through the endpoint
+  if keys_brought; then act "install the CA files of the bundle" install_pki "$SECRETS"; fi # kubeadm keeps what it finds
   act "kubeadm init --config $BUNDLE/kubeadm/init.yaml" kubeadm_run init "$BUNDLE/kubeadm/init.yaml" --skip-token-print
 }
+
+keys_brought() { brought bootstrap-token "${SHARED_PKI[@]}"; }
 
 # reset_alone: kubeadm reset, unless etcd may have another member, whose quorum this one would take along.
 reset_alone() {
@@ -94,12 +98,19 @@ reset_alone() {
   unmark 50-started
 }
 
-# handoff: archives only as long as a planned node is missing, and new ones only when those here no longer do.
+# handoff: archives, or the token of the bundle, only as long as a planned node is missing, and new ones only when those here no longer do.
 handoff() {
   local missing=''
   if [[ ! $PLAN ]] || marked 50-finished; then missing=$(missing_nodes) || die "the cluster does not say which nodes it has"; fi
   if [[ -z $missing && ! $PLAN ]]; then note "every planned node has joined, no handoff is needed"; return; fi
   if [[ -z $(handoff_names) ]]; then return; fi
+  if keys_brought; then
+    if ! bundle_token_there; then act "make the bootstrap token of the bundle, for $TOKEN_TTL" token_put; fi
+    note "every other host has in its own folder what it needs to join: nothing is carried"
+    NEXT="step 60 on the other control planes, one after the other"
+    if [[ $CONTROL_PLANES != *' '* ]]; then NEXT="step 65 on the workers"; fi
+    return
+  fi
   if ! handoff_current; then act "write the handoff archives ($(handoff_names | paste -s -d ' '))" handoff_write; fi
   handoff_say
   NEXT="copy the archives, then step 60 on the other control planes, one after the other"

@@ -149,7 +149,7 @@ check_packages() {
   if [[ $PACKAGE_SOURCE != payload ]]; then return; fi
   if [[ -d $BUNDLE/payload ]]; then
     if [[ ! -e $BUNDLE/payload/SHA256SUMS ]]; then error payload "payload/ has no SHA256SUMS" "cd payload && find * -type f ! -name SHA256SUMS -exec sha256sum {} + >SHA256SUMS (on the machine that gathered it)"
-    elif ! found=$(sh "$BUNDLE/verify.sh" payload 2>&1); then error payload "payload/ is not as it was built: ${found//$'\n'/; }" "copy it again"; fi
+    elif ! found=$("${VERIFY[@]}" payload 2>&1); then error payload "payload/ is not as it was built: ${found//$'\n'/; }" "copy it again"; fi
     return
   fi
   for package in $PACKAGES; do
@@ -229,22 +229,6 @@ check_leftovers() {
 }
 
 # --- report ---
-
-# json TEXT: as a JSON string
-json() {
-  local text out='' character i
-  text=$(iconv -c -f UTF-8 -t UTF-8 <<<"$1")
-  text=${text//\\/\\\\} text=${text//\"/\\\"} text=${text//$'\n'/\\n} text=${text//$'\t'/\\t}
-  if [[ $text == *[[:cntrl:]]* ]]; then
-    for ((i = 0; i < ${#text}; i++)); do
-      character=${text:i:1}
-      if [[ $character == [[:cntrl:]] ]]; then printf -v character '\\u%04x' "'$character"; fi
-      out+=$character
-    done
-    text=$out
-  fi
-  printf '"%s"' "$text"
-}
 
 report_json() {
   local i comma=''

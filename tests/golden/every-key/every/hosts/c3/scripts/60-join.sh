@@ -8,7 +8,7 @@
 #                   instead of /var/lib/stowage/CLUSTER/handoff/control-plane.handoff
 #
 # The handoff comes from the first control plane; its passphrase is asked for, or read from the file that the variable
-# STOWAGE_PASSPHRASE_FILE names. After: this API server is ready and its etcd votes. The node is not Ready yet: the pod network is
+# STOWAGE_PASSPHRASE_FILE names. A bundle that brings keys (stowage bundle --secrets) has in secrets/ what it would hold. After: this API server is ready and its etcd votes. The node is not Ready yet: the pod network is
 # step 80. The archive is removed when the join is done, not before: run again after a kill, this resets what the killed kubeadm
 # left and takes the archive in once more. A join that finished is never reset.
 # Exit status: 0 done, 1 failed, 2 usage, 3 waits for something that is not there yet.
@@ -60,16 +60,8 @@ reset_member() {
   unmark 60-started
 }
 
-# install_and_join: the mark comes first: from here on, whatever lies in /etc/kubernetes is ours to reset.
 install_and_join() {
-  local name
-  mark 60-started
-  for name in "${SHARED_PKI[@]}"; do
-    case $name in
-      *.crt | *.pub) lay_whole "$PRIVATE/$name" "$KUBE/$name" 0644 ;;
-      *) lay_whole "$PRIVATE/$name" "$KUBE/$name" 0600 ;;
-    esac
-  done
+  install_pki "$PRIVATE"
   kubeadm_run join "$BUNDLE/kubeadm/join.yaml"
 }
 
