@@ -30,8 +30,7 @@ def uses(path: str, text: str) -> Iterator[Use]:
             continue
         end = comment_at(line)
         for match in (*_URL.finditer(line), *_SOCKET.finditer(line)):
-            before = line[max(0, match.start() - 200) : match.start()]
-            if match.start() < end and not _IDENTIFIER.search(before):
+            if match.start() < end and not _IDENTIFIER.search(line[max(0, match.start() - 200) : match.start()]):
                 yield Use("url", match[0], path, number, match.start() + 1)
     if is_script(path, text):
         lines = Lines(text)

@@ -142,7 +142,13 @@ def test_dnf_takes_a_repository_by_its_path(red: Red) -> None:
     red.file("b", "2.0")
     red.file("unneeded")
     words = ["-y", "--disablerepo=*", f"--repofrompath=stowage-payload,file://{red.pool}", "--setopt=stowage-payload.gpgcheck=0"]
-    more = ["--setopt=stowage-payload.repo_gpgcheck=0", "--setopt=stowage-payload.module_hotfixes=1", "--setopt=cachedir=/x", "install", "a"]
+    more = [
+        "--setopt=stowage-payload.repo_gpgcheck=0",
+        "--setopt=stowage-payload.module_hotfixes=1",
+        "--setopt=cachedir=/x",
+        "install",
+        "a",
+    ]
     assert "Cannot download repomd.xml" in red.run("dnf", *words, *more).err
     (red.pool / "repodata").mkdir()
     (red.pool / "repodata/repomd.xml").touch()
