@@ -14,7 +14,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -72,14 +72,22 @@ class Payload(Protocol):
 
 
 def write(
-    out: Path, name: str, about: Mapping[str, Any], folders: Folders, secrets: Secrets, payload: Payload | None = None
+    out: Path,
+    name: str,
+    about: Mapping[str, Any],
+    folders: Folders,
+    secrets: Secrets,
+    payload: Payload | None = None,
+    *,
+    accept: Callable[[Path], None] | None = None,
 ) -> Written:
     """
     Write the bundle *name* below *out* and return what changed.
 
     *about* is the head of the manifest; *folders* are consumed as they come: ``""`` or ``hosts/<host>`` with its files, each folder once.
     *secrets* maps a host's name to its secret files; a host that isn't in it keeps the overlay that is there, as every host does without a
-    *payload*.  Raises :class:`BundleError`, or whatever *folders* raise, with the former bundle whole.
+    *payload*.  *accept* is called with the whole new bundle before it is swapped in, and refuses it by raising.  Raises
+    :class:`BundleError`, or whatever *folders* or *accept* raise, with the former bundle whole.
     """
     target = out / name
     try:
@@ -88,6 +96,8 @@ def write(
                 remedy = "move it away, or choose another directory with --output: only what stowage made is ever replaced"
                 raise BundleError(said("{folder}: not a bundle of stowage's", folder=target), remedy)
             written = _Writer(target, staging).run(about, folders, secrets, payload)
+            if accept is not None:
+                accept(staging)
             if written.touched:
                 swap.exchange(staging, target)
     except swap.BusyError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,13 +105,21 @@ def _place(read: source.Source, diagnostic: Diagnostic) -> tuple[int, int, str, 
     return position.line, position.column, diagnostic.code, diagnostic.message
 
 
-def compile_to(out: Path, cluster: Cluster, known: Mapping[str, bytes], payload: bundle.Payload | None = None) -> bundle.Written:
+def compile_to(
+    out: Path,
+    cluster: Cluster,
+    known: Mapping[str, bytes],
+    payload: bundle.Payload | None = None,
+    *,
+    accept: Callable[[Path], None] | None = None,
+) -> bundle.Written:
     """
     Write the bundle of *cluster* below *out*; *known* holds what ``secrets.read`` gave, *payload* is of ``payload.overlay``.
 
-    Raises ``bundle.BundleError``.
+    *accept* is as for ``bundle.write``.  Raises ``bundle.BundleError``, and what *accept* raises.
     """
-    return bundle.write(out, cluster.name, _about(cluster), artifacts.plan(cluster), secrets.overlay(cluster, known), payload)
+    about, files, overlay = _about(cluster), artifacts.plan(cluster), secrets.overlay(cluster, known)
+    return bundle.write(out, cluster.name, about, files, overlay, payload, accept=accept)
 
 
 def _about(cluster: Cluster) -> dict[str, Any]:

@@ -187,7 +187,7 @@ def unsaid(cluster: Cluster) -> Iterator[str]:
         "cluster.etcd.peerCertSANs": etcd.peer_cert_sans,
         "cluster.featureGates": cluster.feature_gates,
         **{f"cluster.{name}": name in lock for name in ("encryptionAlgorithm", "certificateValidityPeriod", "caCertificateValidityPeriod")},
-        "cluster.bootstrapToken": cluster.token_ttl != "24h",
+        "cluster.bootstrapToken": cluster.token_ttl not in ("24h", "24h0m0s"),
         "cluster.podSubnet, for IPv6 alone": 4 not in cluster.ip_versions,
     }
     yield from (name for name, is_set in told.items() if is_set)

@@ -18,7 +18,7 @@ from generator.cli import attest, closure, existing, inventories, keys, media, p
 from generator.cli.shared import Stop, stowage
 from generator.wording import said
 
-__all__ = ["closure", "existing", "inventories", "keys", "main", "media", "payload", "reference", "stowage"]
+__all__ = ["attest", "closure", "existing", "inventories", "keys", "main", "media", "payload", "reference", "stowage"]
 
 
 def main() -> NoReturn:

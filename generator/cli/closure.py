@@ -35,7 +35,6 @@ def closure(context: click.Context, folder: Path, form: str, *, require_payload:
     """
     from generator.bundle import BundleError
     from generator.closure import prove
-    from generator.messages import translated
     from generator.report import visible
 
     try:
@@ -46,15 +45,34 @@ def closure(context: click.Context, folder: Path, form: str, *, require_payload:
     if form == "json":
         click.echo(_json(folder, proof), nl=False)
     else:
-        for need in proof.of("missing"):
-            click.echo(f"{visible(_place(folder, need))}: {visible(translated(_error(need), language))}")
-            click.echo(f"   {translated('help:', language)} {visible(translated(need.verdict.remedy, language))}")
+        _print_missing(folder, proof, language)
         if not context.obj.get("quiet"):
             for line in _table(proof, language):
                 click.echo(visible(line))
         say(context, _summary(folder, proof))
     if proof.of("missing"):
         context.exit(1)
+
+
+def closed(context: click.Context, folder: Path, new: Path) -> None:
+    """See that the bundle at *new*, which is to be *folder*, is closed with its payload; else name what is missing and end with 1."""
+    from generator.closure import prove
+
+    proof = prove(new, require_payload=True)
+    if proof.of("missing"):
+        _print_missing(folder, proof, language_of(context), err=True)
+        say(context, "nothing was written", err=True)
+        context.exit(1)
+
+
+def _print_missing(folder: Path, proof: Proof, language: str, *, err: bool = False) -> None:
+    """Each thing that the bundle at *folder* needs and nobody provides: place, error and remedy."""
+    from generator.messages import translated
+    from generator.report import visible
+
+    for need in proof.of("missing"):
+        click.echo(f"{visible(_place(folder, need))}: {visible(translated(_error(need), language))}", err=err)
+        click.echo(f"   {translated('help:', language)} {visible(translated(need.verdict.remedy, language))}", err=err)
 
 
 def _place(folder: Path, need: Need) -> str:

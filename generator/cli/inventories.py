@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from generator.cli.closure import closed
 from generator.cli.keys import decrypt_with, identity_option
 from generator.cli.payload import lock_option, overlay_of, payload_option
 from generator.cli.shared import (
@@ -67,6 +68,7 @@ def bundle(
 
     With an error anywhere nothing is written. A bundle is swapped in whole, and a file that is right already is not touched.
     --secrets and --payload fill the overlays that git ignores (hosts/*/secrets/, hosts/*/payload/); the committed bytes stay the same.
+    With --payload the closure is proved (`stowage closure`) before anything is replaced.
 
     \b
     stowage bundle inventories/*.yaml                     write out/<cluster>/ for each
@@ -97,7 +99,8 @@ def bundle(
         if len(checked) > 1 and sys.stderr is not None and sys.stderr.isatty():
             say(context, f"[{number + 1}/{len(checked)}] {one.cluster.name}", err=True)
         try:
-            written = compiler.compile_to(output, one.cluster, known[number], overlay)
+            accept = partial(closed, context, output / one.cluster.name) if overlay else None
+            written = compiler.compile_to(output, one.cluster, known[number], overlay, accept=accept)
         except BundleError as error:
             raise Stop(error.args[0], error.remedy) from None
         what = said("unchanged")

@@ -29,7 +29,9 @@ CHECKS = (
 
 def stowage(*words: str | Path) -> str:
     """What ``stowage`` says; it has to succeed."""
-    done = subprocess.run([sys.executable, "-m", "generator", *map(str, words)], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "generator", *map(str, words)], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -77,9 +79,13 @@ def come_up(site: Site, say: Callable[[str], None]) -> None:
         check(site)
     looked_for = canaries(site)
     for host in site.hosts:
-        text = host.sh("cat /var/log/stowage/*; journalctl -q --no-pager | cat; find / -xdev -type f -perm /077 -path '/etc/*' -size -64k -exec cat {} + 2>/dev/null | tr -d '\\0'").encode()
+        text = host.sh(
+            "cat /var/log/stowage/*; journalctl -q --no-pager | cat; find / -xdev -type f -perm /077 -path '/etc/*' -size -64k -exec cat {} + 2>/dev/null | tr -d '\\0'"
+        ).encode()
         assert not [canary for canary in looked_for if canary in text], host.name
-    tokens = site.first.sh("kubectl --kubeconfig=/etc/kubernetes/admin.conf --namespace=kube-system get secrets --output=name | grep bootstrap-token | cat")
+    tokens = site.first.sh(
+        "kubectl --kubeconfig=/etc/kubernetes/admin.conf --namespace=kube-system get secrets --output=name | grep bootstrap-token | cat"
+    )
     assert not tokens.strip()
 
 
