@@ -14,6 +14,28 @@ from typing import Any
 from generator.artifacts.payload import wanted
 from generator.model import Cluster
 
+# As upstream's manifests begin: links and names in what schemas say to people, on further lines, quoted or in blocks.
+CRD = """\
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+spec:
+  versions:
+  - name: v1
+    schema:
+      openAPIV3Schema:
+        description: 'APIVersion is a version of the schema. More
+          info: https://git.k8s.io/community/api-conventions.md#resources'
+        properties:
+          image:
+            description: |-
+              Which one.
+
+              image: docker.io/library/unknown:1
+              More info: https://kubernetes.io/docs/concepts/
+            type: string
+---
+"""
+
 
 def image(path: Path, *references: str, layer: bytes | int = b"layer", oci: bool = False) -> None:
     """A docker-archive of one image; *layer* may be a size, for a sparse one, and *oci* makes it an OCI layout too, as Docker 25 does."""
@@ -127,5 +149,5 @@ def fill(cluster: Cluster, folder: Path) -> Path:
             subprocess.run(["createrepo_c", "-q", "--general-compress-type=gz", "."], cwd=place, check=True, capture_output=True)
     for one in data["files"]:
         (folder / one["path"]).parent.mkdir(parents=True, exist_ok=True)
-        (folder / one["path"]).write_text(f"# {one['name']}\n")
+        (folder / one["path"]).write_text(f"# {one['name']}\n" + (CRD if one["path"].endswith(".yaml") else ""))
     return folder

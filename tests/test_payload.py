@@ -83,6 +83,10 @@ def bundled(site: Path, *more: object):
     return invoke(site, "bundle", "@site.yaml", "-o", "@out", "--payload", "@payload", *more)
 
 
+def add(path: Path, text: str) -> None:
+    path.write_text(path.read_text() + text)
+
+
 def state(root: Path, *, tracked: bool) -> dict[str, tuple[int, bytes]]:
     return {path: ((root / path).stat().st_ino, (root / path).read_bytes()) for path in walk(root) if in_overlay(path) is not tracked}
 
@@ -323,6 +327,43 @@ def test_a_flipped_bit_is_found(site):
     data[700] ^= 1
     path.write_bytes(data)
     assert f"changed: {PAUSE}" in bundled(site).stderr
+
+
+@pytest.mark.parametrize(
+    ("plant", "lines"),
+    [
+        (
+            lambda folder: deb(folder / "packages/debian-12", "socat", "1:2.0-3", Depends="libnowhere (>= 3)"),
+            ("payload/packages/Packages:", "error: package libnowhere: socat depends on it"),
+        ),
+        (
+            lambda folder: add(folder / "files/tigera-operator.yaml", "spec:\n  image: quay.io/tigera/key-cert-provisioner:v1\n"),
+            ("payload/manifests/tigera-operator.yaml:21:10: error: image quay.io/tigera/key-cert-provisioner:v1",),
+        ),
+        (
+            lambda folder: add(
+                folder / "files/tigera-operator.yaml", "---\nkind: ConfigMap\ndata:\n  from: https://example.com/more.yaml\n"
+            ),
+            ("payload/manifests/tigera-operator.yaml:23:9: error: URL https://example.com/more.yaml",),
+        ),
+    ],
+    ids=["dependency", "image", "url"],
+)
+def test_what_is_locked_but_not_closed_is_refused(site, plant, lines):
+    """The lock takes what was gathered as it is; that something in it needs more is for the closure proof, which runs before the swap."""
+    locked(site)
+    assert bundled(site).exit_code == 0
+    former = state(site / "out", tracked=True) | state(site / "out", tracked=False)
+    plant(site / "payload")
+    index_debs(site / "payload/packages/debian-12")
+    locked(site)
+    done = bundled(site)
+    assert done.exit_code == 1, done.output
+    assert [line for line in lines if line not in done.output] == [], done.output
+    assert "nothing was written" in done.output
+    assert "Traceback" not in done.output
+    assert state(site / "out", tracked=True) | state(site / "out", tracked=False) == former
+    assert [path.name for path in (site / "out").iterdir()] == ["site"]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from typing import Any
 
 from generator.bundle import MANIFEST, BundleError
 from generator.closure import commands, files, images, packages, surroundings, urls
-from generator.closure.folders import Cluster, Folder, Texts, texts_of
+from generator.closure.folders import Cluster, Folder, Texts, spoken, texts_of
 from generator.closure.needs import KINDS, Kind, Need, Status, Use, Verdict, missing
 from generator.wording import said
 
@@ -145,6 +145,8 @@ class _Walk:
         script = path in scripts.texts
         key = (id(scripts) if script else 0, path, text)
         if key not in self.uses:
+            if path.startswith("payload/manifests/"):
+                text = spoken(text)
             found: list[Use] = [*urls.uses(path, text), *images.uses(path, text), *packages.uses(path, text)]
             found += scripts.uses(path) if script else files.uses(path, text)
             self.uses[key] = tuple({(use.kind, use.name, use.group): use for use in reversed(found)}.values())

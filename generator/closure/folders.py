@@ -98,6 +98,32 @@ def yaml(path: str, text: str) -> tuple[Document, ...]:
     return documents.read(Source(path, text))[0]
 
 
+_CRD = re.compile(r"^kind:[ ]*[\"']?CustomResourceDefinition\b", re.MULTILINE)
+_DESCRIPTION = re.compile(r"([ ]*(?:- )?)description:")
+
+
+@lru_cache(maxsize=64)
+def spoken(text: str) -> str:
+    """
+    Text of YAML without what the schemas of CustomResourceDefinitions say to people; every line stays where it is.
+
+    A description goes on below itself, on lines that are indented further; upstream's are full of links.
+    """
+    return "\n---".join(_undescribed(part) if _CRD.search(part) else part for part in text.split("\n---"))
+
+
+def _undescribed(document: str) -> str:
+    lines, inside = [], -1
+    for line in document.split("\n"):
+        if inside >= 0 and (not line.strip() or len(line) - len(line.lstrip(" ")) > inside):
+            lines.append("")
+            continue
+        found = _DESCRIPTION.match(line)
+        inside = len(found[1]) if found else -1
+        lines.append("" if found else line)
+    return "\n".join(lines)
+
+
 def destinations(text: str) -> dict[str, str]:
     """Source by destination, as ``files.tsv`` has them."""
     rows = (line.split("\t") for line in text.splitlines() if line and line[0] != "#")
