@@ -354,10 +354,12 @@ def test_what_is_locked_but_not_closed_is_refused(site, plant, lines):
     locked(site)
     assert bundled(site).exit_code == 0
     former = state(site / "out", tracked=True) | state(site / "out", tracked=False)
-    plant(site / "payload")
-    index_debs(site / "payload/packages/debian-12")
-    locked(site)
-    done = bundled(site)
+    # A copy: what is laid into a bundle is the gathered file itself.
+    shutil.copytree(site / "payload", site / "anew")
+    plant(site / "anew")
+    index_debs(site / "anew/packages/debian-12")
+    assert invoke(site, "lock", "@site.yaml", "--payload", "@anew").exit_code == 0
+    done = invoke(site, "bundle", "@site.yaml", "-o", "@out", "--payload", "@anew")
     assert done.exit_code == 1, done.output
     assert [line for line in lines if line not in done.output] == [], done.output
     assert "nothing was written" in done.output
