@@ -287,7 +287,8 @@ def _init(document: dict[str, Any], minor: int) -> Iterator[str]:
     yield from _shared(document, minor)
     yield from _local_endpoint(document.get("localAPIEndpoint", {}))
     for token in document.get("bootstrapTokens", []):
-        if not TOKEN.fullmatch(token.get("token", "")) or ("ttl" in token and "expires" in token):
+        # Without one kubeadm makes it (util/config/initconfiguration.go), before it validates.
+        if not TOKEN.fullmatch(token.get("token", "abcdef.0123456789abcdef")) or ("ttl" in token and "expires" in token):
             yield "bootstrapTokens"
 
 

@@ -43,6 +43,8 @@ def init(version: Version, cluster: Cluster, host: Host) -> list[Document]:
     first = {
         "apiVersion": version.API,
         "kind": "InitConfiguration",
+        # kubeadm makes a token in any case (SetBootstrapTokensDynamicDefaults), for 24h unless told otherwise; nobody uses this one.
+        "bootstrapTokens": [{"description": "kubeadm init's own, used by nobody", "ttl": "1m0s"}],
         "nodeRegistration": _node_registration(version, cluster, host),
         "localAPIEndpoint": _local_endpoint(cluster, host),
         **_patches(host),
