@@ -10,8 +10,8 @@ OUT    := out
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-bundle: $(VENV)/.run ## compile every file of inventories/ into out/ (SECRETS=dir fills the ignored overlay)
-	@$(BIN)/stowage bundle inventories/*.yaml --output $(OUT) $(if $(SECRETS),--secrets $(SECRETS))
+bundle: $(VENV)/.run ## compile every file of inventories/ into out/ (SECRETS=dir, PAYLOAD=dir fill the ignored overlays)
+	@$(BIN)/stowage bundle inventories/*.yaml --output $(OUT) $(if $(SECRETS),--secrets $(SECRETS)) $(if $(PAYLOAD),--payload $(PAYLOAD))
 
 test: $(VENV)/.dev ## the whole test suite, with the real programs (apt-get installs them where this is root)
 	@sh tests/setup.sh
