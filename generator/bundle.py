@@ -85,14 +85,14 @@ def write(
     Write the bundle *name* below *out* and return what changed.
 
     *about* is the head of the manifest; *folders* are consumed as they come: ``""`` or ``hosts/<host>`` with its files, each folder once.
-    *secrets* maps a host's name to its secret files; a host that isn't in it keeps the overlay that is there, as every host does without a
-    *payload*.  *accept* is called with the whole new bundle before it is swapped in, and refuses it by raising.  Raises
+    *secrets* maps a host's name to its secret files, which may be none; a host that isn't in it keeps the overlay that is there, as every
+    host does without a *payload*.  *accept* is called with the whole new bundle before it is swapped in, and refuses it by raising.  Raises
     :class:`BundleError`, or whatever *folders* or *accept* raise, with the former bundle whole.
     """
     target = out / name
     try:
-        with swap.staging(target, _is_ours) as staging:
-            if os.path.lexists(target) and not _is_ours(target):
+        with swap.staging(target, is_bundle) as staging:
+            if os.path.lexists(target) and not is_bundle(target):
                 remedy = "move it away, or choose another directory with --output: only what stowage made is ever replaced"
                 raise BundleError(said("{folder}: not a bundle of stowage's", folder=target), remedy)
             written = _Writer(target, staging).run(about, folders, secrets, payload)
@@ -123,7 +123,7 @@ _REMEDIES = {
 }
 
 
-def _is_ours(target: Path) -> bool:
+def is_bundle(target: Path) -> bool:
     """Whether *target* is a bundle: its manifest begins as ours do."""
     manifest = target / MANIFEST
     if target.is_symlink() or not manifest.is_file():
@@ -254,6 +254,8 @@ class _Writer:
 
     def _put_secrets(self, secrets: Secrets) -> None:
         for host, entries in secrets.items():
+            if not entries:
+                continue
             sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(entries.items()))
             for name, data in sorted({**entries, SUMS: sums.encode()}.items()):
                 self._put(f"hosts/{host}/secrets/{name}", data, mode=0o600)

@@ -8,13 +8,12 @@ clock and chance come from the command line; a key's own randomness is the libra
 from __future__ import annotations
 
 import os
-import shutil
 import string
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from generator import secrets
+from generator import secrets, swap
 from generator.secrets import SecretError
 from generator.wording import said
 
@@ -102,6 +101,7 @@ def _public(key: Any) -> bytes:
 
 def refuse_taken(folder: Path, names: Iterable[str]) -> None:
     """Raise :class:`SecretError` where *folder* is open to others, or has any of *names*, encrypted ones too: nothing is replaced."""
+    secrets.refuse_bundle(folder)
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
@@ -118,27 +118,33 @@ def refuse_taken(folder: Path, names: Iterable[str]) -> None:
 
 def write(folder: Path, files: Mapping[str, bytes]) -> None:
     """
-    *files* in *folder*, 0700 and 0600, all of them or none; a new directory comes by one rename.
+    *files* in *folder*, 0700 and 0600, all of them or none: a new directory, or one in the place of an empty one, comes by one rename.
 
-    Raises :class:`SecretError` as :func:`refuse_taken`, and OSError.
+    Raises :class:`SecretError` as :func:`refuse_taken`, and where another run is at it, and OSError.
     """
-    refuse_taken(folder, files)
-    fresh = not folder.exists()
-    draft = (folder.parent if fresh else folder) / f".{folder.name}.stowage-new"
-    draft.parent.mkdir(parents=True, exist_ok=True)
-    # What a killed run left: keys that nobody has used.
-    shutil.rmtree(draft, ignore_errors=True)
+    whole = not os.path.lexists(folder) or _replaceable(folder)
     try:
-        draft.mkdir(mode=0o700)
-        for name, data in files.items():
-            (draft / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _put(draft / name, data)
-        if fresh:
-            draft.rename(folder)
-        else:
-            _move(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        with swap.staging(folder if whole else folder / "keys", lambda _: False) as draft:
+            refuse_taken(folder, files)
+            draft.chmod(0o700)
+            for name, data in files.items():
+                (draft / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _put(draft / name, data)
+            if whole:
+                draft.rename(folder)
+            else:
+                _move(draft, folder)
+    except swap.BusyError:
+        raise SecretError(
+            said("{folder}: another stowage is writing here", folder=folder), "wait for it to end, then run this again"
+        ) from None
+
+
+def _replaceable(folder: Path) -> bool:
+    """Whether another directory may take the place of *folder*: it is empty, no link or mount, and nobody's shell stands in it."""
+    if folder.is_symlink() or folder.is_mount() or any(folder.iterdir()):
+        return False
+    return os.access(folder.parent, os.W_OK) and not folder.samefile(os.curdir)
 
 
 def _move(draft: Path, folder: Path) -> None:
@@ -199,8 +205,7 @@ def described(folder: Path, keys: Mapping[str, bytes]) -> list[str]:
     lines.append(f"  sha256:{hashlib.sha256(secrets.public(service)).hexdigest()}")
     authority = secrets.certificate(folder, keys, "pki/ca")
     lines.append(said("discovery hash of the cluster: {value}", value=f"sha256:{hashlib.sha256(secrets.public(authority)).hexdigest()}"))
-    identity = keys[secrets.TOKEN].partition(b".")[0].decode(errors="replace")[:6]
-    lines.append(said("bootstrap token: {identity} (its public half)", identity=identity))
+    lines.append(said("bootstrap token: {identity} (its public half)", identity=secrets.token_identity(folder, keys)))
     return lines
 
 

@@ -213,6 +213,8 @@ class _Parts:
         if len(self.digests) == MAX_PARTS:
             raise BundleError(said("{name}: more than {parts} parts", name=self.name, parts=MAX_PARTS), "choose a larger --volume-size")
         self.file = (self.folder / f"{self.name}.part-{len(self.digests) + 1:03}").open("xb")
+        # For when it is copied out of its folder.
+        os.fchmod(self.file.fileno(), 0o600)
         self.digest, self.room = hashlib.sha256(), self.volume
 
 

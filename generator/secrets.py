@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import re
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from generator import bundle
+from generator.lint.places import seconds
 from generator.wording import said
 
 if TYPE_CHECKING:
@@ -60,6 +63,12 @@ def _logins(cluster: Cluster) -> tuple[str, ...]:
     return (cluster.registry.credentials,) if cluster.registry and cluster.registry.credentials else ()
 
 
+def named_algorithm(cluster: Cluster) -> str:
+    """The algorithm that kubeadm is told to make keys with, or empty; where the older gate is set, kubeadm goes by that alone."""
+    gate = dict(cluster.feature_gates).get("PublicKeysECDSA")
+    return cluster.encryption_algorithm if gate is None else "ECDSA-P256" if gate else "RSA-2048"
+
+
 def read(folder: Path, cluster: Cluster, now: datetime, decrypt: Decrypt | None = None) -> dict[str, bytes]:
     """
     The secrets of *cluster* by name, a final newline taken away; other files of *folder* are not opened.
@@ -71,13 +80,9 @@ def read(folder: Path, cluster: Cluster, now: datetime, decrypt: Decrypt | None 
     keepalived.conf(5)), and where others than the owner may look into *folder* or read a key.
     """
     refuse_open(folder)
+    refuse_names(folder, cluster)
     found = {}
     for name in names(cluster):
-        if name in (TOKEN, "pki"):
-            raise SecretError(
-                said("{folder}: {name} is the name of the cluster's keys", folder=folder, name=name),
-                "name the secret `vrrp` in the inventory",
-            )
         file = folder / name
         data = _bytes(file, decrypt)
         if data is None:
@@ -94,7 +99,7 @@ def read(folder: Path, cluster: Cluster, now: datetime, decrypt: Decrypt | None 
         found[name] = data
     keys = joining(folder, decrypt)
     if keys:
-        check(folder, keys, cluster.encryption_algorithm, now)
+        check(folder, keys, named_algorithm(cluster), now)
     return found | keys
 
 
@@ -105,11 +110,12 @@ def overlay(cluster: Cluster, known: Mapping[str, bytes]) -> dict[str, dict[str,
     A load balancer gets the VRRP password, a host with a kubelet the login to the site's registry, a control plane the PKI, the first one
     the bootstrap token, and whoever joins the discovery file: with it a worker has the CA's certificate and the token, and no key.
     """
-    given: dict[str, dict[str, bytes]] = {}
+    # Also for a host that needs nothing (any more): what lay there goes.
+    given: dict[str, dict[str, bytes]] = {host.name: {} for host in cluster.hosts if known}
 
     def give(hosts: tuple[Host, ...], entries: Mapping[str, bytes]) -> None:
         for host in hosts if entries else ():
-            given.setdefault(host.name, {}).update(entries)
+            given[host.name].update(entries)
 
     give(cluster.load_balancers, {name: known[name] for name in passwords(cluster) if name in known})
     give(cluster.kubernetes_hosts, {name: known[name] for name in _logins(cluster) if name in known})
@@ -137,9 +143,30 @@ def discovery(cluster: Cluster, authority: bytes, token: bytes) -> bytes:
 
 
 def refuse_open(folder: Path) -> None:
-    """Raise :class:`SecretError` where others than its owner may look into *folder*."""
+    """Raise :class:`SecretError` where others than its owner may look into *folder*, or the next bundle would take it away."""
+    refuse_bundle(folder)
     if folder.stat().st_mode & 0o077:
         raise SecretError(said("{folder}: others than its owner may look into it", folder=folder), f"chmod 0700 {folder}")
+
+
+def refuse_bundle(folder: Path) -> None:
+    """Raise :class:`SecretError` where *folder* lies in a bundle: what a bundle doesn't know is gone with the next one."""
+    place = next((path for path in folder.resolve().parents if bundle.is_bundle(path)), None)
+    if place is not None:
+        raise SecretError(
+            said("{folder}: in a bundle, {bundle}, which is replaced as a whole", folder=folder, bundle=place),
+            "keep secrets outside the repository",
+        )
+
+
+def refuse_names(folder: Path, cluster: Cluster) -> None:
+    """Raise :class:`SecretError` where a secret of *cluster* would stand in the place of the keys in *folder*."""
+    for name in names(cluster):
+        if name in (TOKEN, "pki"):
+            raise SecretError(
+                said("{folder}: {name} is the name of the cluster's keys", folder=folder, name=name),
+                "name the secret `vrrp` in the inventory",
+            )
 
 
 def joining(folder: Path, decrypt: Decrypt | None = None) -> dict[str, bytes]:
@@ -148,6 +175,10 @@ def joining(folder: Path, decrypt: Decrypt | None = None) -> dict[str, bytes]:
     for name in (*PKI, TOKEN):
         data = _bytes(folder / name, decrypt, private=True)
         if data is not None:
+            if data.startswith(codecs.BOM_UTF8):
+                raise SecretError(
+                    said("{file}: begins with a byte order mark", file=folder / name), "save it without: kubeadm finds no PEM behind one"
+                )
             # openssl, kubeadm and people end a PEM file with a newline.
             found[name] = data if name == TOKEN else data + b"\n"
     missing = [name for name in (*PKI, TOKEN) if name not in found]
@@ -170,6 +201,10 @@ def _bytes(file: Path, decrypt: Decrypt | None, *, private: bool = False) -> byt
         # A pipe in its place would be waited for without end.
         if not stat.S_ISREG(status.st_mode):
             raise SecretError(said("{file}: not a file", file=place), "put a regular file there")
+        too_large = SecretError(said("{file}: too large for a key", file=place), "see what it is; a key has a few KiB")
+        # Encrypted it has an envelope, and base64 in it.
+        if status.st_size > 4 * _LARGEST:
+            raise too_large
         if place is not file:
             data = _decrypted(place, decrypt)
         else:
@@ -180,7 +215,7 @@ def _bytes(file: Path, decrypt: Decrypt | None, *, private: bool = False) -> byt
     except OSError as error:
         raise SecretError(f"{place}: {error.strerror}", "see that you may read it") from None
     if len(data) > _LARGEST:
-        raise SecretError(said("{file}: too large for a key", file=place), "see what it is; a key has a few KiB")
+        raise too_large
     return data.removesuffix(b"\n")
 
 
@@ -205,6 +240,8 @@ def check(folder: Path, keys: Mapping[str, bytes], algorithm: str, now: datetime
             raise SecretError(said("{file}: not the certificate of {key}", file=file, key=f"{name}.key"), "take both from one CA")
         if not _may_sign(found):
             raise SecretError(said("{file}: not a CA's certificate", file=file), "take one with CA:TRUE that may sign certificates")
+        if found.issuer == found.subject and not _signed_by_itself(found):
+            raise SecretError(said("{file}: damaged, its signature is not its own", file=file), "take it again from where it is whole")
         if found.not_valid_after_utc <= now:
             raise SecretError(said("{file}: ended on {day}", file=file, day=found.not_valid_after_utc.date()), "take a CA that is valid")
         if found.not_valid_before_utc > now:
@@ -217,8 +254,31 @@ def check(folder: Path, keys: Mapping[str, bytes], algorithm: str, now: datetime
         raise SecretError(said("{file}: not the public key of {key}", file=file, key="pki/sa.key"), "take both from one key pair")
     for name in (*CAS, "pki/sa"):
         _check_algorithm(folder / f"{name}.key", algorithm_of(private_key(folder, keys, f"{name}.key")), algorithm)
-    if not re.fullmatch(rb"[a-z0-9]{6}\.[a-z0-9]{16}", keys[TOKEN]):
+    token_identity(folder, keys)
+
+
+def token_identity(folder: Path, keys: Mapping[str, bytes]) -> str:
+    """The half of the bootstrap token that may be shown; raises :class:`SecretError` where it is none, whose halves nobody knows."""
+    found = re.fullmatch(rb"([a-z0-9]{6})\.[a-z0-9]{16}", keys[TOKEN])
+    if not found:
         raise SecretError(said("{file}: no bootstrap token", file=folder / TOKEN), "write a new one: `stowage keys token`")
+    return found[1].decode()
+
+
+def ends_early(folder: Path, keys: Mapping[str, bytes], cluster: Cluster, now: datetime) -> list[str]:
+    """A line for each CA of *keys*, if any, that ends before certificates that kubeadm signs with it at *now*: all end on that day."""
+    life = cluster.certificate_validity or "8760h"
+    ends = [(name, certificate(folder, keys, name).not_valid_after_utc) for name in CAS if TOKEN in keys]
+    return [
+        said(
+            "{file}: ends on {day}, and so do the certificates of {life} that it signs",
+            file=folder / f"{name}.crt",
+            day=end.date(),
+            life=life,
+        )
+        for name, end in ends
+        if (end - now).total_seconds() < seconds(life)
+    ]
 
 
 def _check_algorithm(file: Path, found: str, wanted: str) -> None:
@@ -240,7 +300,7 @@ def certificate(folder: Path, keys: Mapping[str, bytes], name: str) -> Certifica
         found = x509.load_pem_x509_certificates(keys[f"{name}.crt"])
         # What is inside is read when it is asked for.
         _ = [(one.public_key(), one.not_valid_before_utc, one.not_valid_after_utc) for one in found]
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         found = []
     if len(found) != 1:
         raise SecretError(said("{file}: not one certificate in PEM", file=file), "put the CA's certificate there, and nothing else")
@@ -251,10 +311,24 @@ def _may_sign(found: Certificate) -> bool:
     from cryptography import x509
 
     try:
-        authority = found.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        return authority and found.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        usages = [one.value for one in found.extensions if isinstance(one.value, x509.KeyUsage)]
+        # Without usages it may be used for all, as one of `openssl req -x509` (RFC 5280, section 4.2.1.3; Go and OpenSSL take it).
+        return found.extensions.get_extension_for_class(x509.BasicConstraints).value.ca and all(usage.key_cert_sign for usage in usages)
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
         return False
+
+
+def _signed_by_itself(found: Certificate) -> bool:
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+    try:
+        found.verify_directly_issued_by(found)
+    except UnsupportedAlgorithm:
+        # An old digest: nobody can tell here.
+        return True
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
 
 
 def private_key(folder: Path, keys: Mapping[str, bytes], name: str) -> Any:

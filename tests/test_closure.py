@@ -160,6 +160,22 @@ def test_packages_taken_away_are_found(bundle):
         ("A=1 B='2 3' exec jq .\n", "command", "jq", 18),
         ("command -v jq >/dev/null || die no; jq .\n", "command", "jq", 37),
         ("if ! jq . \\\n  x; then :; fi\n", "command", "jq", 6),
+        ("nsenter -t 1 -m jq .\n", "command", "jq", 17),
+        ("systemd-run --unit=x jq .\n", "command", "jq", 22),
+        ("flock -n /run/x jq .\n", "command", "jq", 17),
+        ("awk 'BEGIN { system(\"jq .\") }'\n", "command", "jq", 5),
+        ("awk '{ \"jq .\" | getline x }' f\n", "command", "jq", 5),
+        ("awk '{ print $1 | \"jq .\" }' f\n", "command", "jq", 5),
+        ("ping -c1 -W 2 8.8.8.8\n", "url", "8.8.8.8", 15),
+        ("ping -c1 evil.example\n", "url", "evil.example", 10),
+        ("curl -fsS [2001:db8::9]/x\n", "url", "[2001:db8::9]/x", 11),
+        ("docker pull busybox\n", "image", "busybox", 13),
+        ("timeout 9 bash -c 'docker pull busybox:1'\n", "image", "busybox:1", 19),
+        ('bash -c "curl -s evil.example/x"\n', "url", "evil.example/x", 9),
+        ("/usr/bin/env jq .\n", "command", "jq", 14),
+        ("apt-get -y install --no-install-recommends jq\n", "package", "jq", 44),
+        ('install -m 0644 "$BUNDLE/rootfs/etc/gone" /etc/x\n', "file", "rootfs/etc/gone", 17),
+        ("cat /opt/evil/list\n", "file", "/opt/evil/list", 5),
         ("/opt/evil/bin/run\n", "command", "/opt/evil/bin/run", 1),
         (". /opt/evil.sh\n", "file", "/opt/evil.sh", 3),
         ('. "$BUNDLE/scripts/gone.sh"\n', "file", "scripts/gone.sh", 3),
@@ -200,6 +216,11 @@ def test_planted_in_a_here_document(bundle):
         "[[ $x == jq && jq == y ]]\n",
         "((jq = 1)) && let jq=2\n",
         "trap - ERR\n",
+        "awk '{ print \"jq | x\" }' f\n",
+        'if [[ -f $BUNDLE/maybe/there ]]; then cat "$BUNDLE/maybe/there"; fi\n',
+        'cat "$BUNDLE/payload/x" "$BUNDLE/host.env" "$BUNDLE/rootfs"\n',
+        'apt-get -y install socat "${names[@]}"\n',
+        "ping -c1 127.0.0.1\n",
         'docker pull "$1"\n',
     ],
 )
@@ -280,6 +301,20 @@ def test_planted_image(bundle, file, former, planted, name):
         ("etc/containerd/certs.d/x/hosts.toml", 'server = "https://evil.example"\n', "url", "https://evil.example"),
         ("etc/containerd/certs.d/x/hosts.toml", 'ca = "/etc/evil.crt"\n', "file", "/etc/evil.crt"),
         ("usr/libexec/evil", "#!/bin/bash\njq .\n", "command", "jq"),
+        ("usr/libexec/evil", "#!/usr/bin/env perl\nprint 1\n", "command", "perl"),
+        ("etc/systemd/system/stowage-x.service", "[Service]\nExecStart=/bin/sh -c 'jq .'\n", "command", "jq"),
+        ("etc/systemd/system/stowage-x.service", "[Service]\nExecStart=-/usr/bin/env A=1 jq .\n", "command", "jq"),
+        (
+            "etc/systemd/system/stowage-x.service",
+            "[Service]\n# ExecStart=/x\nExecStartPost=/bin/true \\\n  /opt/evil/x\n",
+            "file",
+            "/opt/evil/x",
+        ),
+        ("etc/systemd/system/stowage-x.service", "[Service]\nExecStop=/usr/bin/ping -c1 evil.example\n", "url", "evil.example"),
+        ("etc/nginx/conf.d/x.conf", "upstream x { server 203.0.113.9:6443; }\n", "url", "203.0.113.9:6443"),
+        ("etc/nginx/conf.d/x.conf", "server {\n  proxy_pass evil.example:6443;\n}\n", "url", "evil.example:6443"),
+        ("etc/nginx/conf.d/x.conf", "resolver [2001:db8::53];\n", "url", "[2001:db8::53]"),
+        ("etc/chrony/conf.d/x.conf", "# server a.example\npool pool.ntp.example iburst\n", "url", "pool.ntp.example"),
         ("etc/tmpfiles.d/x.conf", "C /run/x 0644 root root - /etc/evil.conf\n", "file", "/etc/evil.conf"),
     ],
 )
@@ -297,9 +332,13 @@ def test_planted_in_kubeadm_and_tables(bundle):
     init.write_text(
         re.sub(r"kind: InitConfiguration\n", "kind: InitConfiguration\npatches:\n  directory: /etc/evil/patches\n", init.read_text())
     )
+    append(
+        init, "---\nkind: ClusterConfiguration\napiServer:\n  extraArgs:\n  - name: audit-policy-file\n    value: /etc/evil/audit.yaml\n"
+    )
+    append(init, "---\nkind: KubeletConfiguration\nresolvConf: /etc/evil/resolv.conf\n")
     line = append(bundle / "hosts/w-a/files.tsv", "rootfs/etc/gone\t/etc/gone\t0644\troot:root\t20\t-\tfile\n")
     found = {need.name: need for need in missing(bundle)}
-    assert set(found) == {"/etc/evil/patches", "rootfs/etc/gone"}
+    assert set(found) == {"/etc/evil/patches", "/etc/evil/audit.yaml", "/etc/evil/resolv.conf", "rootfs/etc/gone"}
     assert (found["rootfs/etc/gone"].path, found["rootfs/etc/gone"].line) == ("hosts/w-a/files.tsv", line)
 
 

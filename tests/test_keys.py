@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import REPOSITORY
 
-from generator import compiler, keys, secrets
+from generator import compiler, keys, secrets, swap
 from generator.cli import stowage
 
 NAMES = {"pki/ca": "kubernetes", "pki/front-proxy-ca": "front-proxy-ca", "pki/etcd/ca": "etcd-ca"}
@@ -144,6 +144,13 @@ def test_certificates_are_kubeadms(tmp_path: Path, algorithm: str, key: str, sig
     assert bundled(tmp_path / "keys").exit_code == 0
 
 
+@pytest.mark.parametrize(("gate", "head"), [("true", "EC PRIVATE KEY"), ("false", "RSA PRIVATE KEY")])
+def test_the_older_gate(tmp_path: Path, gate: str, head: str) -> None:
+    """Before 1.31 it is PublicKeysECDSA that says the algorithm (facts.md 1.12)."""
+    assert run("keys", "new", tmp_path / "keys", inventory(tmp_path, f"featureGates: {{PublicKeysECDSA: {gate}}}", "1.29.3")).exit_code == 0
+    assert (tmp_path / "keys/pki/ca.key").read_text().startswith(f"-----BEGIN {head}-----\n")
+
+
 def test_without_an_inventory(tmp_path: Path) -> None:
     assert run("keys", "new", tmp_path / "deep" / "keys").exit_code == 0
     found = secrets.joining(tmp_path / "deep" / "keys")
@@ -219,6 +226,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_move_that_fails_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "keys"
     folder.mkdir(mode=0o700)
+    (folder / "registry").write_text("mine")
     real = Path.rename
 
     def rename(path: Path, target: Path) -> Path:
@@ -228,7 +236,51 @@ def test_a_move_that_fails_is_taken_back(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Path, "rename", rename)
     assert run("keys", "new", folder).exit_code == 2
-    assert list(folder.iterdir()) == []
+    assert [path.name for path in folder.iterdir()] == ["registry"]
+
+
+def test_an_empty_directory_is_filled_by_one_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill at any moment leaves it empty or whole."""
+    folder = tmp_path / "keys"
+    folder.mkdir(mode=0o700)
+    real, renamed = Path.rename, []
+    monkeypatch.setattr(Path, "rename", lambda path, target: renamed.append(target) or real(path, target))
+    assert run("keys", "new", folder).exit_code == 0
+    assert renamed == [folder]
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert secrets.joining(folder).keys() == FILES
+
+
+def test_new_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directory of a shell is not put away under its feet."""
+    (tmp_path / "keys").mkdir(mode=0o700)
+    monkeypatch.chdir(tmp_path / "keys")
+    assert run("keys", "new", ".").exit_code == 0
+    assert sorted(os.listdir()) == ["bootstrap-token", "pki"]  # noqa: PTH208  the one that we stand in
+
+
+def test_two_runs_at_once(tmp_path: Path) -> None:
+    with swap.staging(tmp_path / "other", lambda _: False):
+        done = run("keys", "new", tmp_path / "keys")
+    assert (done.exit_code, "another stowage is writing here" in done.stderr) == (2, True)
+    assert not (tmp_path / "keys").exists()
+
+
+def test_keys_in_a_bundle_are_refused(folder: Path) -> None:
+    """The next bundle would take them away."""
+    assert bundled(folder).exit_code == 0
+    inside = folder.parent / "out" / "keyed" / "keys"
+    refused = run("keys", "new", inside)
+    assert (refused.exit_code, "is replaced as a whole" in refused.stderr) == (2, True)
+    shutil.copytree(folder, inside)
+    done = run("bundle", folder.parent / "inventory.yaml", "-o", folder.parent / "out", "--secrets", inside)
+    assert (done.exit_code, "is replaced as a whole" in done.stderr) == (2, True)
+    assert (inside / "pki/ca.key").exists()
+
+
+def test_a_repository_is_pointed_out(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    assert "in a git repository" in run("keys", "new", tmp_path / "deep" / "keys").stderr
 
 
 def test_what_a_killed_run_left_goes(tmp_path: Path) -> None:
@@ -274,6 +326,14 @@ def test_show(made: Path) -> None:
 def test_show_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir(mode=0o700)
     assert "no keys of a cluster" in run("keys", "show", tmp_path / "keys").stdout
+
+
+@pytest.mark.parametrize("text", ["ravenabcdef00000", "ravenabcdef00000.abcdef", "raven"], ids=str.__len__)
+def test_show_of_no_token(folder: Path, text: str) -> None:
+    """Which half of it is which nobody knows."""
+    (folder / "bootstrap-token").write_text(text)
+    done = run("keys", "show", folder)
+    assert (done.exit_code, "no bootstrap token" in done.stderr, "raven" in done.output) == (2, True, False)
 
 
 def test_a_new_token(folder: Path) -> None:
@@ -347,6 +407,71 @@ def test_a_bundle_without_keys_does_not_pay_for_them(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_nobody_else_may_read_a_copy(folder: Path) -> None:
+    """Whatever the umask: the overlay, and the archives that hold it."""
+    words = ("pack", folder.parent / "out" / "keyed", "-o", folder.parent / "packed", "--compress", "none")
+    before = os.umask(0)
+    try:
+        assert bundled(folder).exit_code == 0
+        assert run(*words).exit_code == 0
+    finally:
+        os.umask(before)
+    found = [
+        path for path in folder.parent.rglob("*") if path.is_file() and any(part in path.read_bytes() for part in private_parts(folder))
+    ]
+    assert {path.parent.name for path in found} >= {"packed", "secrets", "pki", "etcd"}
+    assert not [path for path in found if path.stat().st_mode & 0o077]
+
+
+def test_one_directory_is_for_one_cluster(folder: Path) -> None:
+    other = folder.parent / "other.yaml"
+    other.write_text((folder.parent / "inventory.yaml").read_text().replace("name: keyed", "name: other"))
+    done = bundled(folder, other)
+    assert (done.exit_code, "the keys of one cluster, and these are 2" in done.stderr) == (2, True)
+    assert not (folder.parent / "out").exists()
+
+
+def test_what_a_host_no_longer_needs_goes(folder: Path) -> None:
+    """With other secrets, nothing of the former ones stays on any host."""
+    assert bundled(folder).exit_code == 0
+    (folder / "bootstrap-token").unlink()
+    shutil.rmtree(folder / "pki")
+    assert bundled(folder).exit_code == 0
+    assert sorted(path.name for path in folder.parent.glob("out/keyed/hosts/*/secrets/*")) == [*["SHA256SUMS"] * 3, *["vrrp-word"] * 3]
+
+
+def test_a_ca_that_ends_before_what_it_signs(folder: Path) -> None:
+    for name, data in keys.make("ECDSA-P256", NOW - timedelta(days=1), NOW + timedelta(days=300), (), chance.choice).items():
+        (folder / name).write_bytes(data)
+    done = bundled(folder)
+    assert done.exit_code == 0
+    assert done.stderr.count("and so do the certificates of 8760h that it signs") == 3
+    inventory(folder.parent, "encryptionAlgorithm: ECDSA-P256, certificateValidityPeriod: 7000h")
+    assert not bundled(folder).stderr
+
+
+@pytest.mark.needs("openssl")
+def test_the_ca_of_the_kubernetes_documentation(folder: Path) -> None:
+    """``openssl req -x509`` without more: no KeyUsage, so nothing is forbidden to it."""
+    openssl(
+        "req",
+        "-x509",
+        "-new",
+        "-nodes",
+        "-key",
+        folder / "pki/ca.key",
+        "-subj",
+        "/CN=10.0.0.9",
+        "-days",
+        "10000",
+        "-out",
+        folder / "pki/ca.crt",
+    )
+    assert "Key Usage" not in openssl("x509", "-noout", "-text", "-in", folder / "pki/ca.crt")
+    done = bundled(folder)
+    assert done.exit_code == 0, done.output
+
+
 def spoil(folder: Path, how: str) -> None:
     """One mistake in *folder*."""
     place = folder / "pki/sa.key"
@@ -354,6 +479,11 @@ def spoil(folder: Path, how: str) -> None:
     def made(begin: int, end: int, *names: str) -> dict[str, bytes]:
         found = keys.make("ECDSA-P256", NOW + timedelta(days=begin), NOW + timedelta(days=end), (), chance.choice)
         return {name: found[name] for name in names}
+
+    def damaged() -> dict[str, bytes]:
+        der = base64.b64decode("".join((folder / "pki/ca.crt").read_text().splitlines()[1:-1]))
+        pem = base64.encodebytes(der[:-1] + bytes([der[-1] ^ 1])).decode()
+        return {"pki/ca.crt": f"-----BEGIN CERTIFICATE-----\n{pem}-----END CERTIFICATE-----\n".encode()}
 
     def guarded() -> bytes:
         words = ["openssl", "ec", "-aes256", "-passout", "pass:canary0000"]
@@ -372,6 +502,11 @@ def spoil(folder: Path, how: str) -> None:
         "no token": lambda: {"bootstrap-token": b"abcdef.canary0000\n"},
         "a key with a passphrase": lambda: {"pki/ca.key": guarded()},
         "large": lambda: {"pki/sa.key": b"canary0000" * 10_000},
+        "a mark": lambda: {"pki/ca.key": b"\xef\xbb\xbf" + (folder / "pki/ca.key").read_bytes()},
+        "damaged": damaged,
+        "a CA that may not sign": lambda: dict(
+            zip(("pki/ca.crt", "pki/ca.key"), leaf(folder.parent, "basicConstraints=CA:TRUE", "keyUsage=cRLSign"), strict=True)
+        ),
         "no CA": lambda: dict(zip(("pki/ca.crt", "pki/ca.key"), leaf(folder.parent), strict=True)),
     }
     for name, data in changes.get(how, dict)().items():
@@ -393,7 +528,7 @@ def rsa() -> dict[str, bytes]:
     }
 
 
-def leaf(folder: Path) -> tuple[bytes, bytes]:
+def leaf(folder: Path, *extensions: str) -> tuple[bytes, bytes]:
     words = [
         "req",
         "-x509",
@@ -406,8 +541,7 @@ def leaf(folder: Path) -> tuple[bytes, bytes]:
         "/CN=kubernetes",
         "-days",
         "9",
-        "-addext",
-        "basicConstraints=CA:FALSE",
+        *(word for one in extensions or ("basicConstraints=CA:FALSE",) for word in ("-addext", one)),
     ]
     openssl(*words, "-keyout", folder / "leaf.key", "-out", folder / "leaf.crt")
     return (folder / "leaf.crt").read_bytes(), (folder / "leaf.key").read_bytes()
@@ -420,7 +554,7 @@ def leaf(folder: Path) -> tuple[bytes, bytes]:
         ("another key", "pki/etcd/ca.crt: not the certificate of pki/etcd/ca.key"), ("another public half", "pki/sa.pub: not the public key of pki/sa.key"), ("ended", "pki/front-proxy-ca.crt: ended on"),
         ("early", "pki/ca.crt: begins on"), ("no certificate", "pki/ca.crt: not one certificate"), ("two certificates", "pki/ca.crt: not one certificate"), ("no key", "pki/ca.key: no private key"),
         ("no public key", "pki/sa.pub: no public key"), ("another algorithm", "pki/sa.key: a key of RSA-2048"), ("no token", "bootstrap-token: no bootstrap token"),
-        ("a key with a passphrase", "pki/ca.key: no private key"), ("large", "pki/sa.key: too large"), ("no CA", "pki/ca.crt: not a CA's certificate"), ("missing", "pki/sa.pub missing"),
+        ("a key with a passphrase", "pki/ca.key: no private key"), ("large", "pki/sa.key: too large"), ("no CA", "pki/ca.crt: not a CA's certificate"), ("a CA that may not sign", "pki/ca.crt: not a CA's certificate"), ("a mark", "pki/ca.key: begins with a byte order mark"), ("damaged", "pki/ca.crt: damaged"), ("missing", "pki/sa.pub missing"),
         ("readable", "chmod 0600"), ("pipe", "pki/sa.key: not a file"), ("folder", "pki/sa.key: not a file"), ("dangling", "pki/sa.key: No such file"),
     ],
 )  # fmt: skip
@@ -440,6 +574,8 @@ def test_a_name_that_the_keys_have(folder: Path) -> None:
     path = folder.parent / "inventory.yaml"
     path.write_text(path.read_text().replace("vrrp-word", "bootstrap-token"))
     assert "is the name of the cluster's keys" in bundled(folder).stderr
+    assert "is the name of the cluster's keys" in run("keys", "new", folder.parent / "new", path).stderr
+    assert not (folder.parent / "new").exists()
 
 
 # --- encrypted ----------------------------------------------------------------------------------------------------------------------------

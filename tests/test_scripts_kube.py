@@ -631,6 +631,36 @@ def test_bad_archives_change_nothing(up: Kube) -> None:
         assert not (host.fake / "argv").exists() or "kubeadm join" not in (host.fake / "argv").read_text()
 
 
+def test_one_changed_bit_of_the_encrypted_archive(up: Kube) -> None:
+    """Also where tar has nothing but zeros; the salt and the last block too."""
+    second = up.cloud.host("master-2", 126)
+    whole = up.handoff("control-plane").read_bytes()
+    second.handoff("control-plane").parent.mkdir(parents=True)
+    for at in (9, 16, 700, len(whole) // 2, len(whole) - 4000, len(whole) - 90, len(whole) - 1):
+        second.handoff("control-plane").write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        said = ok(second.do("60-join.sh"), 1)
+        assert "is not as it was made" in said or "does not open" in said, at
+    second.handoff("control-plane").write_bytes(whole[:-512])
+    assert "copy it again" in ok(second.do("60-join.sh"), 1)
+    assert not second.there("/etc/kubernetes/pki")
+    second.handoff("control-plane").write_bytes(whole)
+    ok(second.do("60-join.sh"))
+
+
+def test_what_a_killed_join_leaves_is_for_root_alone(up: Kube) -> None:
+    second = up.cloud.host("master-2", 126)
+    second.take(up, "control-plane")
+    second.killed_at("preflight", "60-join.sh")
+    left = [path for path in (second.root / "layers" / "run" / "stowage-example").rglob("*") if path.is_file()]
+    assert "ca.key" in {path.name for path in left}
+    assert not [path for path in left if path.stat().st_mode & 0o077]
+
+
+def test_a_passphrase_of_the_environment_is_nobodys(first: Kube) -> None:
+    done = first.sh("env", f"PASSPHRASE={PASSPHRASE}", "bash", str(first.path("50-init.sh")))
+    assert "no terminal to ask for the passphrase" in ok(done, 1)
+
+
 # --- behind IPVS -----------------------------------------------------------------------------------------------------
 
 
@@ -1236,6 +1266,56 @@ def test_keys_of_another_cluster(first: Kube, known: dict[str, bytes]) -> None:
         assert "runs by another CA" in ok(first.do(script, passphrase=False), 1)
     (second.bundle / "secrets" / "pki" / "ca.key").write_text("another")
     assert "not as it was built" in ok(second.do("60-join.sh"), 1)
+
+
+def test_a_changed_token(first: Kube, known: dict[str, bytes]) -> None:
+    """Somebody may have seen the former one: it ends with step 50, or with what removes the new one."""
+    bring(first, known)
+    ok(first.do("50-init.sh", passphrase=False))
+    for seed in (7, 8):
+        changed = {**known, secrets.TOKEN: new_keys(seed)[secrets.TOKEN]}
+        bring(first, changed)
+        ok(first.do("50-init.sh" if seed == 7 else "ops/handoff.sh", passphrase=False))
+        assert first.cloud.tokens() == [changed[secrets.TOKEN].decode()]
+        assert "nothing to change" in ok(first.do("50-init.sh", passphrase=False))
+    bring(first, known)
+    ok(first.do("ops/handoff.sh", "--remove"))
+    assert not first.cloud.tokens()
+    nothing_leaks(known, first)
+
+
+def test_secrets_that_a_stick_opened(first: Kube, known: dict[str, bytes]) -> None:
+    """FAT has no modes: a copy of it is everybody's to read."""
+    bring(first, known)
+    subprocess.run(["chmod", "-R", "u=rwx,go=rx", first.bundle / "secrets"], check=True)
+    assert "would take" in ok(first.do("50-init.sh", "--plan", passphrase=False))
+    assert (first.bundle / "secrets" / "bootstrap-token").stat().st_mode & 0o077
+    assert "from others than root, who could read it" in ok(first.do("50-init.sh", passphrase=False))
+    assert not [path for path in (first.bundle / "secrets").rglob("*") if path.stat().st_mode & 0o077]
+    assert (first.bundle / "run.sh").stat().st_mode & 0o044
+    assert "others than root" not in ok(first.do("50-init.sh", passphrase=False))
+    first.stand_in("chmod", '#!/bin/sh\n[ "$1" = -R ] || PATH=/usr/bin:/bin exec chmod "$@"\n')
+    (first.bundle / "secrets" / "bootstrap-token").chmod(0o755)
+    assert "mount it with umask=077" in ok(first.do("50-init.sh", passphrase=False))
+
+
+def test_a_control_plane_with_the_secrets_of_a_worker(up: Kube, known: dict[str, bytes]) -> None:
+    second = up.cloud.host("master-2", 126)
+    bring(second, known)
+    shutil.rmtree(second.bundle / "secrets" / "pki")
+    second.seal()
+    said = ok(second.do("60-join.sh"), 1)
+    assert "is a worker's" in said
+    assert "stowage bundle --secrets" in said
+    assert not second.there("/etc/kubernetes/stowage-discovery.conf")
+
+
+def test_reset_says_what_stays(first: Kube, known: dict[str, bytes]) -> None:
+    bring(first, known)
+    ok(first.do("50-init.sh", passphrase=False))
+    said = ok(first.do("ops/reset.sh", "--yes", "master-1", "--last"))
+    assert f"{first.bundle}/secrets stays" in said
+    assert not list(first.file("/var/lib/stowage/example/state").iterdir())
 
 
 def test_an_archive_beats_the_bundle(up: Kube, known: dict[str, bytes], tmp_path: Path) -> None:

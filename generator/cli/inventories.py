@@ -77,6 +77,7 @@ def bundle(
     """
     from generator import compiler
     from generator.bundle import BundleError
+    from generator.secrets import TOKEN
 
     payload, lock_file = gathered["payload"], gathered["lock_file"]
     if payload and len(inventories) > 1:
@@ -92,7 +93,12 @@ def bundle(
         say(context, "nothing was written", err=True)
         context.exit(1)
     _refuse_twins(checked)
-    known = [_read_secrets(secrets, one, identity) if secrets else {} for one in checked]
+    known = [_read_secrets(context, secrets, one, identity) if secrets else {} for one in checked]
+    if len(known) > 1 and any(TOKEN in one for one in known):
+        raise Stop(
+            said("{folder}: the keys of one cluster, and these are {count}", folder=secrets, count=len(known)),
+            "make keys for each (`stowage keys new`), and a bundle with its own: with the CA of one, whoever runs it runs the other too",
+        )
     overlay = overlay_of(context, checked[0].cluster, payload, lock_file) if payload and checked[0].cluster else None
     for number, one in enumerate(checked):
         assert one.cluster is not None
@@ -124,14 +130,18 @@ def _refuse_twins(checked: list[Checked]) -> None:
             raise Stop(message, "give each cluster a name of its own")
 
 
-def _read_secrets(folder: Path, checked: Checked, identity: Path | None) -> dict[str, bytes]:
+def _read_secrets(context: click.Context, folder: Path, checked: Checked, identity: Path | None) -> dict[str, bytes]:
     from generator import secrets
 
     assert checked.cluster is not None
+    now = datetime.now(UTC)
     try:
-        return secrets.read(folder, checked.cluster, datetime.now(UTC), decrypt_with(identity))
+        found = secrets.read(folder, checked.cluster, now, decrypt_with(identity))
+        for line in secrets.ends_early(folder, found, checked.cluster, now):
+            say(context, line, err=True)
     except secrets.SecretError as error:
         raise Stop(error.args[0], error.remedy) from None
+    return found
 
 
 @stowage.command(context_settings=CONTEXT)

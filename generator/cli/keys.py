@@ -65,10 +65,12 @@ def new(context: click.Context, folder: Path, inventory: Path | None) -> None:
 
     cluster = _cluster(context, inventory) if inventory else None
     passwords = secrets.passwords(cluster) if cluster else ()
-    algorithm = (cluster.encryption_algorithm if cluster else "") or secrets.ALGORITHMS[0]
+    algorithm = (secrets.named_algorithm(cluster) if cluster else "") or secrets.ALGORITHMS[0]
     now = datetime.now(UTC).replace(microsecond=0)
     life = seconds((cluster.ca_certificate_validity if cluster else "") or new_keys.CA_LIFE)
     with _stops(folder):
+        if cluster:
+            secrets.refuse_names(folder, cluster)
         # Before keys are made, which may take seconds.
         new_keys.refuse_taken(folder, (*secrets.PKI, secrets.TOKEN, *passwords))
         try:
@@ -78,6 +80,12 @@ def new(context: click.Context, folder: Path, inventory: Path | None) -> None:
         files = new_keys.make(algorithm, now - timedelta(seconds=new_keys.BACKDATE_SECONDS), end, passwords, chance.choice)
         new_keys.write(folder, files)
     say(context, said("{folder}: {count} files; now `stowage bundle --secrets`, and keep them safe", folder=folder, count=len(files)))
+    if any((path / ".git").exists() for path in folder.resolve().parents):
+        say(
+            context,
+            said("{folder}: in a git repository: see that it is never committed, who has it has the cluster", folder=folder),
+            err=True,
+        )
     for name in secrets.names(cluster) if cluster else ():
         if name not in files:
             say(context, said("{folder}: put {name} there yourself: it is given by somebody else", folder=folder, name=name))

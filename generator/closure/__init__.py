@@ -148,7 +148,7 @@ class _Walk:
             if path.startswith("payload/manifests/"):
                 text = spoken(text)
             found: list[Use] = [*urls.uses(path, text), *images.uses(path, text), *packages.uses(path, text)]
-            found += scripts.uses(path) if script else files.uses(path, text)
+            found += scripts.uses(path) if script else (*commands.uses(path, text), *files.uses(path, text))
             self.uses[key] = tuple({(use.kind, use.name, use.group): use for use in reversed(found)}.values())
         return self.uses[key]
 
@@ -159,6 +159,8 @@ class _Walk:
             return files.judge(folder, use, made)
         if use.kind == "url":
             return urls.judge(cluster, use)
+        if use.kind == "package" and use.path != "host.env":
+            return packages.judge_installed(folder, use)
         if use.kind == "package":
             return packages.judge(folder, use, payload.packages if payload else None, required=self.required)
         return self._image(cluster, folder, use, payload)

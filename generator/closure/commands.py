@@ -8,7 +8,7 @@ from functools import lru_cache
 from posixpath import dirname, join, normpath
 
 from generator.closure import shell, tools
-from generator.closure.folders import Folder
+from generator.closure.folders import OVERLAYS, Folder
 from generator.closure.needs import Use, Verdict, missing, provided
 from generator.closure.shell import Lines, Script
 from generator.closure.shellwords import Word
@@ -67,7 +67,13 @@ _PREFIXES: dict[str, tuple[tuple[str, ...], int]] = {
     "setsid": ((), 0),
     "stdbuf": (("-i", "-o", "-e"), 0),
     "sudo": (("-u", "-g", "-h", "-p", "-C", "-D", "-R"), 0),
+    "nsenter": (("-t", "-S", "-G"), 0),
+    "systemd-run": (("-u", "-p", "-E", "-M", "--unit", "--property", "--setenv", "--slice", "--uid", "--gid", "--description"), 0),
+    "unshare": (("-S", "-G"), 0),
     "chroot": ((), 1),
+    "chrt": ((), 1),
+    "flock": (("-w", "-E"), 1),
+    "taskset": ((), 1),
     "timeout": (("-k", "-s"), 1),
     "xargs": (("-n", "-I", "-P", "-d", "-s", "-L", "-a", "-E"), 0),
 }
@@ -80,10 +86,22 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*|\.|\[")
 _PATH = re.compile(r"/[A-Za-z0-9_./+-]+")
 _NAMED = re.compile(r"\$(\w+)|\$\{(\w+)-?\}")
 _ARRAY = re.compile(r"\$\{(\w+)\[@\]\}")
+# What awk gives to a shell: system("..."), "..." | getline, print | "...".
+_AWK = frozenset(("awk", "mawk", "gawk"))
+_AWK_RUNS = re.compile(r'''\bsystem\(\s*"((?:[^"\\\n]|\\.)*)"|"((?:[^"\\\n]|\\.)*)"\s*\|\s*getline\b|\|\s*"((?:[^"\\\n]|\\.)*)"''')
+# Where no base system has a file.
+_FOREIGN = re.compile(r"/(?:home|media|mnt|opt|srv|usr/local)/[\w.@+/-]+")
+# A test whether a file of the bundle is there.
+_ASKED = re.compile(r"""-[defrsx] +"?\$\{?BUNDLE\}?/([\w./-]+)""")
 _IN_BUNDLE = re.compile(r"\$\{?BUNDLE\}?/([\w./-]+)")
 _BESIDE = re.compile(r'\$\((?:cd -P -- "?)?"?\$\(?dirname.*\)/([\w./-]+)|\$\(dirname .*\)/([\w./-]+)', re.DOTALL)
 # What a script does when a command that it asks for isn't there, where it can't go on.
 _GIVES_UP = re.compile(r"[^\n;|&]*\|\|\s*(?:die|stop|fail|exit|error|return 1)\b|[^\n;|&]*\|\|[ \t]*\\?\n\s*(?:die|stop|exit)\b")
+_INTERPRETER = re.compile(r"#![ \t]*(?:/usr/bin/env[ \t]+(?:-S[ \t]+)?)?([\w./+-]+)")
+UNIT = re.compile(r"rootfs/(?:etc|usr/lib)/systemd/.*\.(?:conf|service|socket|timer|path|mount)")
+_EXEC = re.compile(r"^[ \t]*Exec(?:Start|Stop|Reload|Condition)(?:Pre|Post)?[ \t]*=[ \t]*[@:+!|-]*", re.MULTILINE)
+# A line that is no command line and does not go on one.
+_NO_EXEC = re.compile(rf"^(?!{_EXEC.pattern[1:]})(?<!\\\n).*$", re.MULTILINE)
 _MAX_NESTED = 8
 _MAX_PATH = 4096
 
@@ -91,6 +109,15 @@ _MAX_PATH = 4096
 def is_script(path: str, text: str) -> bool:
     """Whether the file is a shell script: by its name, or by its first line."""
     return path.endswith(".sh") or bool(re.match(r"#![^\n]*\b(?:ba|da)?sh\b", text[:200]))
+
+
+def code_of(path: str, text: str) -> str:
+    """What of the file is commands, every line where it stands: a script, or the command lines of a unit of systemd; else nothing."""
+    if is_script(path, text):
+        return text
+    return (
+        _EXEC.sub(lambda found: " " * len(found[0]), _NO_EXEC.sub(lambda found: " " * len(found[0]), text)) if UNIT.fullmatch(path) else ""
+    )
 
 
 @lru_cache(maxsize=512)
@@ -147,14 +174,29 @@ class Scripts:
         """Commands, and files of the bundle, that the script at *path* uses: each once, where it stands first."""
         functions = self.functions(path)
         lines = Lines(self.texts[path])
+        # What a function of a library reads, a script that never calls it doesn't need.
+        library = path in self.libraries()
         guards = {name for one in (path, *self.sourced[path]) for name in _guarded(self.texts[one])}
+        guards |= {normpath(name) for name in _ASKED.findall(self.texts[path])}
         seen: set[tuple[str, str]] = set()
-        for kind, name, at in sorted(_walk(self.read[path], path, None, 0), key=lambda found: found[2]):
+        for kind, name, at in sorted(_walk(self.read[path], path), key=lambda found: found[2]):
             if (kind, name) in seen or (kind == "command" and (name in functions or name in _BUILTINS)):
+                continue
+            if library and kind == "file" and not name.startswith("/") and not name.endswith(".sh"):
                 continue
             seen.add((kind, name))
             line, column = lines.place(at)
             yield Use("file" if kind == "file" else "command", name, path, line, column, guarded=name in guards)
+
+
+def uses(path: str, text: str) -> Iterator[Use]:
+    """Commands, and files that they are given, of a file that is no script: a unit's command lines, or the interpreter that it names."""
+    lines = Lines(text)
+    for kind, name, at in _walk(parsed(code_of(path, text)), path):
+        if kind == "file" or name not in _BUILTINS:
+            yield Use("file" if kind == "file" else "command", name, path, *lines.place(at))
+    if found := _INTERPRETER.match(text):
+        yield Use("command", found[1], path, *lines.place(found.start(1)))
 
 
 def _constant(text: str, names: Mapping[str, list[Word]]) -> str:
@@ -189,41 +231,68 @@ def beside(path: str, word: Word) -> str:
     return ""
 
 
-def _walk(script: Script, path: str, at: int | None, depth: int) -> Iterator[tuple[str, str, int]]:
-    """Kind, name and place of all that *script* runs; *at* is the place for all of it where it stands in a word of another."""
+def every(script: Script, at: int | None = None, depth: int = 0) -> Iterator[tuple[list[Word], Script, int | None]]:
+    """
+    Every command of *script*, and of the code in words and here-documents of shells: its words, and the script that they are of.
+
+    The last is None, or the place of the word that holds the code: places in that code mean nothing outside.
+    """
     for command in script.commands:
-        for words in _runs(list(command.words), script):
-            yield from _one(words, path, at, depth)
-        if command.words and command.words[0].text in _SHELLS and depth < _MAX_NESTED:
-            for body in command.heredocs:
-                yield from _walk(parsed(body.text), path, body.at if at is None else at, depth + 1)
+        words = list(command.words)
+        inner = [(body.text, body.at) for body in command.heredocs] if words and _program(words[0]) in _SHELLS else []
+        yield words, script, at
+        inner += [found for run in _runs(words, script) for found in _code(run)]
+        for code, where in inner if depth < _MAX_NESTED else ():
+            yield from every(parsed(code), where if at is None else at, depth + 1)
 
 
-def _one(words: list[Word], path: str, at: int | None, depth: int) -> Iterator[tuple[str, str, int]]:
-    name, place = words[0], words[0].at if at is None else at
+def _walk(script: Script, path: str) -> Iterator[tuple[str, str, int]]:
+    """Kind, name and place of all that *script* runs, and of the files that it is given."""
+    for words, inner, at in every(script):
+        for run in _runs(words, inner):
+            yield from ((kind, name, place if at is None else at) for kind, name, place in _one(run, path))
+
+
+def _one(words: list[Word], path: str) -> Iterator[tuple[str, str, int]]:
+    name = words[0]
     if name.literal and (_NAME.fullmatch(name.text) or _PATH.fullmatch(name.text)):
-        yield "command", name.text, place
+        yield "command", name.text, name.at
     if target := beside(path, name):
-        yield "file", target, place
-    texts = [word.text for word in words]
-    if name.text in (".", "source", *_SHELLS) and len(words) > 1:
+        yield "file", target, name.at
+    if len(words) > 1 and (name.text in (".", "source") or _program(name) in _SHELLS):
         if target := beside(path, words[1]):
-            yield "file", target, words[1].at if at is None else at
-        elif name.text in (".", "source") and words[1].literal and texts[1].startswith("/"):
-            yield "file", texts[1], words[1].at if at is None else at
-    code = None
-    if name.text in _SHELLS:
-        code = next((words[i + 1] for i, text in enumerate(texts[:-1]) if re.fullmatch(r"-[a-z]*c", text)), None)
-    elif name.text in ("trap", "eval") and len(words) > 1 and words[1].literal:
-        code = words[1]
-    if code is not None and depth < _MAX_NESTED:
-        yield from _walk(parsed(code.text), path, code.at if at is None else at, depth + 1)
+            yield "file", target, words[1].at
+        elif name.text in (".", "source") and words[1].literal and words[1].text.startswith("/"):
+            yield "file", words[1].text, words[1].at
+    for word in words[1:]:
+        found = _IN_BUNDLE.fullmatch(word.text)
+        if found and not found[1].startswith(OVERLAYS):
+            yield "file", normpath(found[1]), word.at
+        elif word.literal and _FOREIGN.fullmatch(word.text):
+            yield "file", word.text, word.at
+
+
+def _code(words: list[Word]) -> Iterator[tuple[str, int]]:
+    """Shell code in the words of a command, each with its place."""
+    name, texts = _program(words[0]), [word.text for word in words]
+    if name in _SHELLS:
+        yield from ((words[i + 1].text, words[i + 1].at) for i, text in enumerate(texts[:-1]) if re.fullmatch(r"-[a-z]*c", text))
+    elif name in ("trap", "eval") and len(words) > 1 and words[1].literal:
+        yield words[1].text, words[1].at
+    elif name in _AWK:
+        for word in words[1:]:
+            yield from ((next(filter(None, run.groups()), ""), word.at) for run in _AWK_RUNS.finditer(word.text))
+
+
+def _program(word: Word) -> str:
+    """The name of the program that *word* names, by a path or not."""
+    return word.text.rpartition("/")[2] if word.text.startswith("/") else word.text
 
 
 def _runs(words: list[Word], script: Script) -> Iterator[list[Word]]:
     """The commands in one: itself, and what it runs in turn."""
     while words:
-        name = words[0].text
+        name = _program(words[0])
         if found := _ARRAY.fullmatch(name):
             # An array that holds a command: its first word.
             yield from ([first] for first in script.assigned.get(found[1], ()))
@@ -247,7 +316,7 @@ def _runs(words: list[Word], script: Script) -> Iterator[list[Word]]:
 def _behind(words: list[Word], valued: tuple[str, ...], before: int) -> list[Word]:
     """What stands behind a program, its options and *before* words of its own."""
     at = 1
-    while at < len(words) and (words[at].text.startswith("-") or (words[0].text == "env" and "=" in words[at].text)):
+    while at < len(words) and (words[at].text.startswith("-") or (_program(words[0]) == "env" and "=" in words[at].text)):
         if words[at].text == "--":
             at += 1
             break

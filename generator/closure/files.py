@@ -7,20 +7,23 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from generator.closure.commands import Scripts
+from generator.closure.commands import UNIT, Scripts
 from generator.closure.folders import Folder, yaml
 from generator.closure.needs import Use, Verdict, missing, provided
 from generator.handwritten import Node, Word, keepalived, nginx, units
 from generator.source import Source
 from generator.wording import said
 
-_EXEC = re.compile(r"Exec(?:Start|Stop|Reload|Condition)(?:Pre|Post)?")
-_UNIT = re.compile(r"rootfs/(?:etc|usr/lib)/systemd/.*\.(?:conf|service|socket|timer|path|mount)")
 _NGINX = ("include", "load_module", "ssl_certificate", "ssl_certificate_key", "ssl_trusted_certificate")
 _KEEPALIVED = ("script", "include", "misc_path", "notify", "notify_master", "notify_backup", "notify_fault", "notify_stop")
 _AUTHORITY = re.compile(r"""^\s*["']?(?:ca|ca_file|cert|client|key)["']?\s*[=:]\s*\[?\s*["'](/[^"']+)["']""")
 # Tables with a file of the folder in each row, and its column.
 _TABLES = {"files.tsv": 0, "manifests/order.tsv": 1}
+# Fields of kubeadm's and the kubelet's with a path, and the ends of flags that take one.
+_PATHS = frozenset(
+    ("kubeConfigPath", "directory", "caFile", "certFile", "keyFile", "clientCAFile", "tlsCertFile", "tlsPrivateKeyFile", "resolvConf")
+)
+_FLAGS = ("-file", "-config", "-config-file")
 _MADE = frozenset(("DirectoryOrCreate", "FileOrCreate"))
 
 # Beginning of a path: the package that brings it (the base system where that is empty), or who makes it.
@@ -56,7 +59,7 @@ def uses(path: str, text: str) -> Iterator[Use]:
 def _laid(path: str, text: str) -> Iterator[Use]:
     """Of a file that the host lays."""
     source = Source(path, text)
-    if _UNIT.fullmatch(path):
+    if UNIT.fullmatch(path):
         yield from _unit(path, units.read(source)[0])
     elif path.startswith("rootfs/etc/nginx/"):
         yield from _words(path, nginx.read(source)[0].walk(*_NGINX))
@@ -88,9 +91,7 @@ def _unit(path: str, root: Node) -> Iterator[Use]:
             if not value:
                 continue
             first = value.split()[0]
-            if _EXEC.fullmatch(node.name):
-                yield _use("command", first.lstrip("@-:+!|"), path, value)
-            elif node.name == "EnvironmentFile":
+            if node.name == "EnvironmentFile":
                 yield _use("file", first.lstrip("-"), path, value, guarded=first.startswith("-"))
 
 
@@ -120,12 +121,12 @@ def _document(path: str, tree: Any) -> Iterator[Use]:
                 queue.append((child, name))
             elif not isinstance(child, Word) or not child.startswith("/"):
                 continue
-            elif name in ("kubeConfigPath", "directory", "caFile", "certFile", "keyFile") and path.startswith("kubeadm/"):
+            elif name in _PATHS and path.startswith("kubeadm/"):
                 yield _use("file", child, path, child)
             elif (key == "hostPath" and name == "path") or name == "hostPath":
                 made = str(value.get("type") or value.get("pathType") or "") in _MADE
                 yield _use("file", child, path, child, guarded=made)
-            elif key in ("extraArgs", "kubeletExtraArgs") and name.endswith(("-file", "-config", "-config-file")):
+            elif key in ("extraArgs", "kubeletExtraArgs") and str(value.get("name", "") if name == "value" else name).endswith(_FLAGS):
                 yield _use("file", child, path, child)
 
 
@@ -149,7 +150,7 @@ def judge(folder: Folder, use: Use, made: Mapping[str, str]) -> Verdict:
     """Who puts the file there; a relative path is one of the folder itself."""
     name = use.name
     if not name.startswith("/"):
-        return _of_bundle(folder, name)
+        return _of_bundle(folder, name, guarded=use.guarded)
     if name in folder.rows or any(row.startswith(f"{name.rstrip('/')}/") for row in folder.rows):
         return provided(said("the bundle: {file}", file=folder.rows.get(name, f"rootfs{name}")))
     if name in made:
@@ -171,11 +172,13 @@ def _by_others(folder: Folder, name: str) -> str:
     return said("the base system") if name.startswith(_BASE) else ""
 
 
-def _of_bundle(folder: Folder, name: str) -> Verdict:
-    if name in folder.texts or (folder.root / name).is_file():
+def _of_bundle(folder: Folder, name: str, *, guarded: bool) -> Verdict:
+    if name in folder.texts or (not name.startswith("../") and (folder.root / name).exists()):
         return provided(said("the bundle: {file}", file=name))
     if name.startswith("payload/"):
         if (folder.root / "payload").is_dir():
             return missing(said("the payload doesn't have it"), "gather the payload again with the lock of this bundle")
         return Verdict("wanted", said("the payload"))
+    if guarded:
+        return Verdict("optional", said("made, or done without, where it isn't there"))
     return missing(said("the folder doesn't have it"), "compile the bundle again")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from generator import versions
-from generator.closure.commands import is_script, parsed
+from generator.closure.commands import code_of, every, is_script, parsed
 from generator.closure.folders import Cluster, Folder, yaml
 from generator.closure.needs import Use, Verdict, missing, provided
 from generator.closure.shell import Lines
@@ -30,6 +30,8 @@ _CONFIGURED = re.compile(r"""(?:\b(?:sandbox|sandbox_image|pause_image)["']?\s*[
 _PINNED = re.compile(r"^\s*pinned_images\s*=\s*\[")
 _LISTED = re.compile(r"""^\s*(?:- )?image:\s*["']?([^\s"'#|>&*]+)""")
 _LINE = re.compile(r"\s*([^\s#]\S*)")
+_TAGGED = re.compile(r"[a-z0-9][a-z0-9._/-]*:[\w.-]+")
+_UNTAGGED = re.compile(r"[a-z0-9][a-z0-9._/:-]*")
 _PULLS = frozenset(("pull", "run", "create"))
 _RUNTIMES = frozenset(("docker", "podman", "nerdctl", "crictl", "ctr"))
 _COMPONENTS = (("kube-apiserver", CONTROL_PLANES), ("kube-controller-manager", CONTROL_PLANES), ("kube-scheduler", CONTROL_PLANES))
@@ -39,14 +41,15 @@ def uses(path: str, text: str) -> Iterator[Use]:
     """Every image that the file at *path* names; a name without a tag means any tag."""
     if path == "images.txt" or path.startswith("payload/manifests/"):
         yield from _listed(path, text)
-    elif path.startswith(("manifests/", "kubeadm/")) and path.endswith((".yaml", ".yml")):
+        return
+    if path.startswith(("manifests/", "kubeadm/")) and path.endswith((".yaml", ".yml")):
         for document in yaml(path, text):
             yield from _scalars(path, document.tree)
             yield from _of_kubeadm(path, document)
             yield from _of_calico(path, document)
-    elif is_script(path, text):
-        yield from _pulled(path, text)
-    elif path.startswith("rootfs/"):
+        return
+    yield from _pulled(path, code_of(path, text))
+    if path.startswith("rootfs/") and not is_script(path, text):
         yield from _configured(path, text)
 
 
@@ -129,14 +132,16 @@ def _of_calico(path: str, document: Document) -> Iterator[Use]:
 def _pulled(path: str, text: str) -> Iterator[Use]:
     """What a script pulls or runs by its name; a name in a variable comes from images.txt or host.env."""
     lines = Lines(text)
-    for command in parsed(text).commands:
-        names = [word.text for word in command.words]
-        at = next((i for i, name in enumerate(names) if name in _RUNTIMES), None)
+    for words, _, inside in every(parsed(text)):
+        names = [word.text for word in words]
+        at = next((i for i, name in enumerate(names) if name.rpartition("/")[2] in _RUNTIMES), None)
         if at is None or not _PULLS & set(names[at:]):
             continue
-        for word in command.words[at:]:
-            if word.literal and (_REFERENCE.fullmatch(word.text) or re.fullmatch(r"[a-z0-9][a-z0-9._/-]*:[\w.-]+", word.text)):
-                yield Use("image", word.text, path, *lines.place(word.at))
+        for before, word in zip(words[at:], words[at + 1 :], strict=False):
+            # Behind the verb a name may go without a tag; it is one of no option's.
+            untagged = before.text in _PULLS and _UNTAGGED.fullmatch(word.text)
+            if word.literal and (untagged or _REFERENCE.fullmatch(word.text) or _TAGGED.fullmatch(word.text)):
+                yield Use("image", word.text, path, *lines.place(word.at if inside is None else inside))
 
 
 @dataclass(frozen=True)

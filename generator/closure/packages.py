@@ -10,12 +10,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from generator.closure import indexes, tools
+from generator.closure.commands import code_of, every, parsed
 from generator.closure.folders import Folder, bare
 from generator.closure.indexes import Index, Package
 from generator.closure.needs import Use, Verdict, missing, provided
+from generator.closure.shell import Lines
 from generator.wording import said
 
 _PACKAGES = re.compile(r"^PACKAGES='([^']*)'", re.MULTILINE)
+_MANAGERS = frozenset(("apt", "apt-get", "dnf", "microdnf", "yum"))
+_NAME = re.compile(r"[a-z0-9][A-Za-z0-9.+_-]+(?:=\S+)?")
 _T64 = re.compile(r"t64(?=$|:)")
 _BINARIES = re.compile(r"/(?:usr/)?s?bin/([^/]+)")
 # Libraries that a minimal RHEL has, by the beginning of what rpm calls them.
@@ -75,12 +79,24 @@ class Repositories:
 
 
 def uses(path: str, text: str) -> Iterator[Use]:
-    """The words of ``PACKAGES`` in ``host.env``."""
+    """The words of ``PACKAGES`` in ``host.env``, and packages that a script installs by their name."""
+    yield from _installed(path, code_of(path, text))
     found = _PACKAGES.search(text) if path == "host.env" else None
     if found:
         line, column = text.count("\n", 0, found.start()) + 1, found.start(1) - found.start() + 1
         for word in re.finditer(r"\S+", found[1]):
             yield Use("package", word[0], path, line, column + word.start())
+
+
+def _installed(path: str, text: str) -> Iterator[Use]:
+    lines = Lines(text)
+    for words, _, inside in every(parsed(text)):
+        names = [word.text for word in words]
+        at = next((i for i, name in enumerate(names) if name in _MANAGERS), len(names))
+        if "install" in names[at:]:
+            for word in words[names.index("install", at) + 1 :]:
+                if word.literal and _NAME.fullmatch(word.text):
+                    yield Use("package", word.text, path, *lines.place(word.at if inside is None else inside))
 
 
 def judge(folder: Folder, use: Use, payload: Payload | None, *, required: bool) -> Verdict:
@@ -105,6 +121,17 @@ def judge(folder: Folder, use: Use, payload: Payload | None, *, required: bool) 
     if name in tools.base(folder.os) and name == use.name:
         return provided(said("the base system: {package}", package=name))
     return _absent(folder)
+
+
+def judge_installed(folder: Folder, use: Use) -> Verdict:
+    """Whether a package that a script installs by its name is one of the host of *folder*, whose own words are judged for themselves."""
+    name = bare(use.name, folder.get("OS_FAMILY"))
+    if name in folder.packages or name in tools.base(folder.os):
+        return provided(said("package {package}", package=name))
+    return missing(
+        said("no package of this host: PACKAGES in its host.env doesn't have it"),
+        said("take it out, or add {package} to extraPackages of this host", package=name),
+    )
 
 
 def _absent(folder: Folder) -> Verdict:

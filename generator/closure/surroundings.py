@@ -16,6 +16,8 @@ from generator.source import Source
 _LOCK = "inventory.lock.yaml"
 _CLUSTER = re.compile(r"^cluster:\n(?:[ #-].*\n|\n)*", re.MULTILINE)
 _PROXY = re.compile(r"""^ +https?Proxy: +["']?([^\s"']+)""", re.MULTILINE)
+_CLOCKS = re.compile(r"^ +ntpServers:\n((?: +- .+\n)+)", re.MULTILINE)
+_ENTRY = re.compile(r"""- ["']?([^\s"']+)""")
 
 
 def cluster(root: Path, folders: Iterable[Folder]) -> Cluster:
@@ -29,6 +31,7 @@ def cluster(root: Path, folders: Iterable[Folder]) -> Cluster:
         addresses |= {_address(one) for one in (*pairs, *plain)}
     lock = Texts().read(root / _LOCK) if (root / _LOCK).is_file() else ""
     site = {host_of(url) for url in _PROXY.findall(lock)}
+    site |= {host_of(one) for servers in _CLOCKS.findall(lock) for one in _ENTRY.findall(servers)}
     settings = _settings(lock)
     registry = settings.get("registry")
     address = str(registry.get("address") or "") if isinstance(registry, dict) else ""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from generator.closure.commands import is_script, parsed
+from generator.closure.commands import code_of, every, parsed
 from generator.closure.folders import Cluster
 from generator.closure.needs import Use, Verdict, missing, provided
 from generator.closure.shell import Lines
@@ -18,13 +18,18 @@ _SOCKET = re.compile(r"/dev/(?:tcp|udp)/[^\s\"'/]{1,255}/[^\s\"'<>;)]{1,10}")
 _IDENTIFIER = re.compile(r"""["']?(?:\$schema|\$id|xmlns(?::\w+)?|Documentation|description)["']?\s*[:=][^#]*$""")
 _HOST = re.compile(r"[a-z]+://(?:[^/@\s]*@)?(\[[0-9a-f:.%]*\]|[^/:?#]*)", re.IGNORECASE)
 _BARE = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}(?::[0-9]+)?(?:/\S*)?", re.IGNORECASE)
-_FETCHERS = frozenset(("curl", "wget", "git", "rsync", "scp", "nc", "ncat", "ping"))
+_ADDRESS = re.compile(r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?::[0-9]+)?(?:/\S*)?|\[[0-9a-fA-F:.]+\](?::[0-9]+)?(?:/\S*)?")
+# Whom nginx, chrony and the resolver are told to ask.
+_PEER = re.compile(r"(?:^|[\s{;])(?:server|pool|peer|nameserver|resolver|proxy_pass|fastcgi_pass)[ \t]+([^\s;{}]+)")
+_FETCHERS = frozenset(("curl", "wget", "git", "rsync", "scp", "sftp", "ssh", "nc", "ncat", "telnet", "ping", "ntpdate", "dig", "nslookup"))
 # Options of curl that stand alone; behind any other the next word is its value.
-_ALONE = re.compile(r"-[fsSLkgqIvOJ46#]+|--(?:fail|silent|show-error|location|insecure|remote-name|quiet|no-verbose)")
+_ALONE = re.compile(
+    r"-[fsSLkgqIvOJ46#]+|-[a-zA-Z][0-9]+|--[\w-]+=.*|--(?:fail|silent|show-error|location|insecure|remote-name|quiet|no-verbose)"
+)
 
 
 def uses(path: str, text: str) -> Iterator[Use]:
-    """Every URL of *text* outside comments, and in scripts every literal host that a program which fetches is given."""
+    """Every URL of *text* outside comments, every literal host that a program which fetches is given, or a daemon is told to ask."""
     for number, line in enumerate(text.split("\n"), 1):
         if "://" not in line and "/dev/" not in line:
             continue
@@ -32,15 +37,27 @@ def uses(path: str, text: str) -> Iterator[Use]:
         for match in (*_URL.finditer(line), *_SOCKET.finditer(line)):
             if match.start() < end and not _IDENTIFIER.search(line[max(0, match.start() - 200) : match.start()]):
                 yield Use("url", match[0], path, number, match.start() + 1)
-    if is_script(path, text):
-        lines = Lines(text)
-        for command in parsed(text).commands:
-            names = [word.text for word in command.words]
-            at = next((i for i, name in enumerate(names) if name in _FETCHERS), len(names))
-            for before, word in zip(command.words[at:], command.words[at + 1 :], strict=False):
-                free = not before.text.startswith("-") or _ALONE.fullmatch(before.text)
-                if free and word.literal and _BARE.fullmatch(word.text):
-                    yield Use("url", word.text, path, *lines.place(word.at))
+    yield from _fetched(path, text)
+    if path.startswith("rootfs/"):
+        yield from _asked(path, text)
+
+
+def _fetched(path: str, text: str) -> Iterator[Use]:
+    lines = Lines(text)
+    for words, _, inside in every(parsed(code_of(path, text))):
+        names = [word.text.rpartition("/")[2] for word in words]
+        at = next((i for i, name in enumerate(names) if name in _FETCHERS), len(names))
+        for before, word in zip(words[at:], words[at + 1 :], strict=False):
+            free = not before.text.startswith("-") or _ALONE.fullmatch(before.text)
+            if word.literal and ((free and _BARE.fullmatch(word.text)) or _ADDRESS.fullmatch(word.text)):
+                yield Use("url", word.text, path, *lines.place(word.at if inside is None else inside))
+
+
+def _asked(path: str, text: str) -> Iterator[Use]:
+    for number, line in enumerate(text.split("\n"), 1):
+        for match in _PEER.finditer(line[: comment_at(line)]):
+            if _BARE.fullmatch(match[1]) or _ADDRESS.fullmatch(match[1]):
+                yield Use("url", match[1], path, number, match.start(1) + 1)
 
 
 def comment_at(line: str) -> int:
@@ -64,7 +81,7 @@ def host_of(url: str) -> str:
     elif found := _HOST.match(url):
         host = found[1].strip("[]")
     else:
-        host = re.split(r"[:/]", url)[0]
+        host = url[1:].partition("]")[0] if url.startswith("[") else re.split(r"[:/]", url)[0]
     return "" if any(mark in host for mark in "${}%*") else host.lower()
 
 
