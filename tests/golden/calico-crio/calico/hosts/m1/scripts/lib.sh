@@ -133,6 +133,18 @@ payload() {
   PAYLOAD=$BUNDLE/payload
 }
 
+# close_secrets: what a stick with FAT, or a careless copy, opened to everybody is root's alone again; where that cannot be, it is said.
+close_secrets() {
+  local open
+  open=$(find "$BUNDLE/secrets" ! -type l -perm /077 -print -quit 2>/dev/null) || :
+  if [[ -z $open ]]; then return; fi
+  if [[ $PLAN ]]; then note "would take $BUNDLE/secrets from others than root, who may read it"; return; fi
+  chmod -R go= -- "$BUNDLE/secrets" 2>/dev/null || :
+  open=$(find "$BUNDLE/secrets" ! -type l -perm /077 -print -quit) || :
+  if [[ $open ]]; then warn "others than root may read $open: this medium has no modes; mount it with umask=077, or copy the folder from it"
+  else note "took $BUNDLE/secrets from others than root, who could read it"; fi
+}
+
 # installed PACKAGE: true when a word of PACKAGES is there, in the version that it is pinned to (name=version may hold a *). On RHEL an
 # unpinned one may go by another name (iptables-nft, curl-minimal).
 installed() {
@@ -293,6 +305,7 @@ stowage_main() {
   if [[ ! $PLAN && ! ${NO_LOG-} ]]; then open_log "$@"; fi
   if [[ ! $PLAN && ! ${READ_ONLY-} ]]; then open_state; fi
   [[ ${NO_LOG-} ]] || say "$SCRIPT on $HOST: $TITLE${ROLLBACK:+ (rollback)}"
+  [[ ${READ_ONLY-} ]] || close_secrets
   if [[ $ROLLBACK ]]; then step_rollback; return; fi
   if declare -F step_check >/dev/null; then step_check; fi
   step_do

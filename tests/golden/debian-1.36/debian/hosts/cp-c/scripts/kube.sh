@@ -11,6 +11,7 @@ SHARED_PKI=(pki/ca.crt pki/ca.key pki/sa.key pki/sa.pub pki/front-proxy-ca.crt p
 
 # There is no proxy between members, and kubeadm would write the one it sees into the manifests of the control plane.
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY KUBECONFIG
+unset PASSPHRASE # of somebody's environment: it is asked for, and no child inherits it
 
 # --- what the bundle brings ---------------------------------------------------------------------------------------------
 
@@ -70,15 +71,22 @@ token_secret() {
     "  auth-extra-groups: 'system:bootstrappers:kubeadm:default-node-token'"
 }
 
-# token_put: the token of the bundle is good from now on for TOKEN_TTL, whether or not the cluster has it. It goes through a pipe: kubeadm would
-# take it on its command line, or print it.
+# token_put: the token of the bundle is good from now on for TOKEN_TTL, whether or not the cluster has it; another one that it brought before is
+# good no longer: somebody may have seen it (stowage keys token). It goes through a pipe: kubeadm would take it on its command line, or print it.
 token_put() {
-  local token end verb=create said
+  local token end verb=create said former
   token=$(bundle_token) end=$(token_end)
+  former=$(token_former)
+  if [[ $former && $former != "${token%%.*}" ]] && token_there "$former"; then token_drop "$former"; fi
   if token_there "${token%%.*}"; then verb=replace; fi
   said=$(token_secret "$token" "$end" | kube "$verb" --filename=- 2>&1) ||
     die "the cluster does not take the bootstrap token: ${said//"${token#*.}"/...}" "put right what it says, then run this again"
+  printf '%s\n' "${token%%.*}" >"$VAR/state/token-id"
 }
+
+# token_former: the public half of the token that token_put made here last, if any. token_drop ID: the cluster has it no longer.
+token_former() { if [[ -f $VAR/state/token-id ]]; then head -c 6 -- "$VAR/state/token-id"; fi; }
+token_drop() { kubeadm token delete "--kubeconfig=$ADMIN_CONF" "$1" || warn "token $1 is gone already, or stays until it ends ($TOKEN_TTL)"; }
 
 # --- names -----------------------------------------------------------------------------------------------------------
 
@@ -238,6 +246,10 @@ passphrase() {
 # crypt [-d]: stdin to stdout. The passphrase goes through a descriptor that the builtin printf fills: it is in no command line and no file.
 crypt() { openssl enc "$@" -aes-256-cbc -md sha256 -pbkdf2 -iter 600000 -salt -pass fd:9 9< <(printf '%s\n' "$PASSPHRASE"); }
 
+# undamaged FILE: true when its last line is the sum of what is before it. Encryption in CBC mode shows no change by itself; one bit changed
+# anywhere garbles a block of what is summed, or the sum, and who has no passphrase cannot make the two fit. tar stops before that line.
+undamaged() { head -c -68 -- "$1" | sha256sum | cmp -s -- - <(tail -c 68 -- "$1"); }
+
 # pack NAME...: a tar of these files of PRIVATE and their sums, to stdout.
 pack() (
   cd -- "$PRIVATE" || exit
@@ -247,12 +259,13 @@ pack() (
 
 # unpack TAR NAME...: these files into PRIVATE. Fails unless the archive holds exactly them, each once and with its sum. Every file is
 # read by its name into a path of ours, so that no link, mode or path of the archive counts.
-unpack() {
+unpack() (
   local name
+  umask 077
   [[ $(tar -tf "$1" | sort) == "$(printf '%s\n' SHA256SUMS "${@:2}" | sort)" ]] || return 1
   for name in SHA256SUMS "${@:2}"; do tar -xOf "$1" -- "$name" >"$PRIVATE/$name"; done
-  (cd -- "$PRIVATE" && sha256sum -- "${@:2}" | cmp -s -- - SHA256SUMS)
-}
+  cd -- "$PRIVATE" && sha256sum -- "${@:2}" | cmp -s -- - SHA256SUMS
+)
 
 # discovery_conf TOKEN: the kubeconfig that a joining host trusts the cluster by.
 discovery_conf() {
@@ -286,7 +299,10 @@ handoff_write() {
   done
   printf '%s\n' "${token%%.*}" >"$VAR/handoff/token-id"
 }
-handoff_control-plane() { pack "${SHARED_PKI[@]}" stowage-discovery.conf | crypt; }
+handoff_control-plane() {
+  pack "${SHARED_PKI[@]}" stowage-discovery.conf >"$PRIVATE/tar"
+  { cat -- "$PRIVATE/tar" && sha256sum <"$PRIVATE/tar"; } | crypt
+}
 handoff_worker() { pack stowage-discovery.conf; }
 
 # handoff_current: true when all archives are there and their token still is.
@@ -298,20 +314,23 @@ handoff_current() {
 }
 
 # handoff_there: there are archives here, or the cluster has the token that the bundle brings.
-handoff_there() { compgen -G "$VAR/handoff/*" >/dev/null || { token_brought && bundle_token_there; }; }
+handoff_there() { compgen -G "$VAR/handoff/*" >/dev/null || [[ $(bundle_tokens_there) ]]; }
+
+# bundle_tokens_there: of the token that the bundle brings and the one that it brought before, the public halves of those that the cluster has.
+bundle_tokens_there() {
+  local token id
+  id=$(token_former)
+  if token_brought; then token=$(bundle_token) id+=" ${token%%.*}"; fi
+  for id in $(tr ' ' '\n' <<<"$id" | sort -u); do
+    if token_there "$id"; then printf '%s\n' "$id"; fi
+  done
+}
 
 # handoff_drop: the archives here, their token and the one of the bundle; once every planned node has joined, nobody needs them.
 handoff_drop() {
-  local id ids=()
-  if id=$(cat -- "$VAR/handoff/token-id" 2>/dev/null); then ids+=("$id"); fi
-  if token_brought; then
-    id=$(bundle_token) id=${id%%.*}
-    if token_there "$id"; then ids+=("$id"); fi
-  fi
-  for id in "${ids[@]}"; do
-    kubeadm token delete "--kubeconfig=$ADMIN_CONF" "$id" || warn "token $id is gone already, or stays until it ends ($TOKEN_TTL)"
-  done
-  rm -f -- "$VAR"/handoff/{,.}{control-plane,worker}.handoff "$VAR/handoff/token-id"
+  local id
+  for id in $(cat -- "$VAR/handoff/token-id" 2>/dev/null) $(bundle_tokens_there); do token_drop "$id"; done
+  rm -f -- "$VAR"/handoff/{,.}{control-plane,worker}.handoff "$VAR/handoff/token-id" "$VAR/state/token-id"
 }
 
 # handoff_say: what to carry where.
@@ -329,7 +348,11 @@ handoff_hosts() {
 
 # handoff_find NAME: sets ARCHIVE to where it is to be taken in from, which is secrets/ where the bundle brings it; waits for it.
 handoff_find() {
-  if [[ -z $HANDOFF ]] && brought stowage-discovery.conf; then ARCHIVE=$SECRETS; return; fi
+  if [[ -z $HANDOFF ]] && brought stowage-discovery.conf; then
+    ARCHIVE=$SECRETS
+    [[ $1 == worker ]] || brought "${SHARED_PKI[@]}" || die "$SECRETS is a worker's: it has no keys of the cluster" "stowage bundle --secrets DIR; carry this folder again"
+    return
+  fi
   ARCHIVE=${HANDOFF:-$VAR/handoff/$1.handoff}
   if [[ -f $ARCHIVE ]]; then return; fi
   [[ -z $HANDOFF ]] || die "there is no $ARCHIVE" "name the $1.handoff of $(first_control_plane)"
@@ -356,9 +379,10 @@ handoff_open() {
     for name; do (umask 077 && cat -- "$SECRETS/$name" >"$PRIVATE/$name"); done
   elif (($# > 1)); then
     passphrase
-    crypt -d <"$ARCHIVE" 2>/dev/null >"$PRIVATE/tar" || die "$ARCHIVE does not open" "wrong passphrase, or copy it again from $(first_control_plane)"
+    (umask 077 && crypt -d <"$ARCHIVE" 2>/dev/null >"$PRIVATE/tar") || die "$ARCHIVE does not open" "wrong passphrase, or copy it again from $(first_control_plane)"
+    undamaged "$PRIVATE/tar" || die "$ARCHIVE is not as it was made" "wrong passphrase, or copy it again from $(first_control_plane)"
   else
-    cat -- "$ARCHIVE" >"$PRIVATE/tar"
+    (umask 077 && cat -- "$ARCHIVE" >"$PRIVATE/tar")
   fi
   [[ $ARCHIVE == "$SECRETS" ]] || unpack "$PRIVATE/tar" "$@" 2>/dev/null || die "$ARCHIVE is not as it was made" "wrong passphrase, or copy it again from $(first_control_plane)"
   if ! grep -Fxq -- "- name: $CLUSTER" "$PRIVATE/stowage-discovery.conf" || ! grep -Fxq -- "    server: https://$SERVER" "$PRIVATE/stowage-discovery.conf"; then

@@ -55,12 +55,13 @@ step_do() {
   local mark
   vip_off # kubeadm reset asks another API server
   act "kubeadm reset" reset_here
-  for mark in {50,60,65}-{started,finished,tidied} 70-started; do
+  for mark in {50,60,65}-{started,finished,tidied} 70-started token-id; do
     if marked "$mark"; then act "forget the mark $mark" unmark "$mark"; fi
   done
   act "remove handoff archives and token" rm -rf -- "$DISCOVERY" "$VAR/handoff" "/run/stowage-$CLUSTER" "$VAR/backup/etcd.yaml"
   if [[ $ALL ]]; then clean_network; else note "/etc/cni/net.d and the interfaces of the pod network stay (--all removes them)"; fi
   note "iptables and nftables rules of kube-proxy and the pod network go with the next boot; /root/.kube is yours"
+  if [[ -d $SECRETS ]]; then note "$SECRETS stays, with what it holds of the cluster: destroy it, unless $HOST is to join again"; fi
   if [[ -z $LAST ]]; then note "on a control plane: kubectl delete node $HOST"; fi
   finish "$HOST has left $CLUSTER" "reboot; then step 50, 60 or 65 to join again, or take it out of the inventory"
 }
