@@ -325,9 +325,10 @@ class Site:
             if words != "- inactive" and not (name.startswith("systemd-") and words.startswith("static"))
         }
 
-    def well(self) -> bool:
-        """One holder, every API server that is to run ready, and the VIP serves."""
-        running = [host for host in self.control_planes if host.path("/etc/kubernetes/manifests/kube-apiserver.yaml").exists()]
+    def well(self, but: Host | None = None) -> bool:
+        """One holder, every API server that is to run ready, and the VIP serves; that of *but*, which a step has yet to finish, need not."""
+        others = [host for host in self.control_planes if host is not but]
+        running = [host for host in others if host.path("/etc/kubernetes/manifests/kube-apiserver.yaml").exists()]
         if self.vips and len(self.holders()) != 1:
             return False
         return all(map(self.ready, running)) and (not running or not self.vips or self.answers(self.vips[0], self.port))
@@ -344,9 +345,9 @@ class Site:
         )
         return subprocess.run(words, capture_output=True, text=True, check=False).stdout == "200"
 
-    def settle(self, seconds: float = 60) -> None:
+    def settle(self, seconds: float = 60, but: Host | None = None) -> None:
         """Waits until the site is well."""
-        within(seconds, "well site (one holder, every API server ready)", self.well, 0.3)
+        within(seconds, "well site (one holder, every API server ready)", lambda: self.well(but), 0.3)
 
 
 def looks(path: Path) -> str:
