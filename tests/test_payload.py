@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import GOLDENS, REPOSITORY, checked
 from gathered_payload import deb, fill, image, index_debs, rpm
+from ruamel.yaml import YAML
 
 from generator import compiler, payload
 from generator.artifacts import payload as artifact
@@ -175,6 +176,17 @@ def test_lock(site):
     assert 'name: kubelet\n    version: "1.31.14-1.1"\n    architecture: all\n' in text
     assert '    version: "1:2.0-3"\n' in text
     assert '  references:\n  - "registry.k8s.io/pause:3.10"\n  config: "sha256:' in text
+    data = YAML(typ="safe").load(text)
+    pause = next(one for one in data["images"] if one["path"].endswith("pause_3.10.tar"))
+    assert pause["roles"] == ["control-plane", "worker"]
+    assert data["files"][0]["source"].endswith(f"/{data['files'][0]['path'].removeprefix('files/')}")
+    assert data["files"][0]["hosts"] == ["cp-1"]
+    systems = {one["os"]: one for one in data["packages"]}
+    assert {name: one["roles"] for name, one in systems.items()} == {
+        "debian-12": ["control-plane", "worker"],
+        "rocky-9": ["load-balancer"],
+    }
+    assert [one["name"] for one in systems["debian-12"]["repositories"]] == ["kubernetes"]
     before = path.stat()
     again = invoke(site, "lock", "@site.yaml", "--payload", "@payload")
     assert "unchanged" in again.output

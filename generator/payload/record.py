@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from generator import emit, source
-from generator.artifacts.payload import FORMAT
+from generator.artifacts.payload import FORMAT, wanted
 from generator.diagnostics import has_errors
 from generator.wording import said
 
@@ -38,29 +38,52 @@ class Record:
 
 
 def text(cluster: Cluster, gathered: Gathered) -> str:
-    """The lock of *gathered* for *cluster*: the same text for the same files, however and wherever they were gathered."""
-    systems: dict[str, list[dict[str, Any]]] = {}
+    """
+    The lock of *gathered* for *cluster*: the same text for the same files, however and wherever they were gathered.
+
+    Where each comes from and which hosts need it is said as in the list of what is wanted; packages go to all hosts of their system.
+    """
+    known = wanted(cluster)
+    places = {
+        one["path"]: one for one in (*known["images"], *known["files"], *(one for system in known["packages"] for one in system["files"]))
+    }
+    folders: dict[str, list[dict[str, Any]]] = {}
     for entry in gathered.entries:
-        if entry.folder.startswith("packages/"):
-            systems.setdefault(entry.folder, []).append(_described(entry))
+        folders.setdefault(entry.folder, []).append(_described(entry, places.get(entry.path, {})))
+    systems = {system["path"]: system["repositories"] for system in known["packages"]}
     data = {
         "version": FORMAT,
         "cluster": cluster.name,
         "kubernetes": cluster.kubernetes_version,
-        "images": [_described(entry) for entry in gathered.entries if entry.folder == "images"],
-        "packages": [{"os": folder.partition("/")[2], "files": files} for folder, files in systems.items()],
-        "files": [_described(entry) for entry in gathered.entries if entry.folder == "files"],
+        "images": folders.get("images", []),
+        "packages": [
+            {
+                "os": folder.partition("/")[2],
+                "repositories": systems.get(folder, []),
+                "roles": _roles(cluster, folder.partition("/")[2]),
+                "files": files,
+            }
+            for folder, files in folders.items()
+            if folder.startswith("packages/")
+        ],
+        "files": folders.get("files", []),
     }
     return _HEADER.format(name=cluster.name) + emit.yaml(data)
 
 
-def _described(entry: Entry) -> dict[str, Any]:
+def _roles(cluster: Cluster, system: str) -> list[str]:
+    hosts = (host for host in cluster.hosts if (host.settings.os, host.settings.packages) == (system, "payload"))
+    return list(dict.fromkeys(host.role for host in hosts))
+
+
+def _described(entry: Entry, place: Mapping[str, Any]) -> dict[str, Any]:
     about: dict[str, Any] = {"path": entry.path}
     if entry.image is not None:
         about |= {"references": list(entry.image.references), "config": entry.image.config}
         about |= {"manifest": entry.image.manifest} if entry.image.manifest else {}
     if entry.package is not None:
         about |= {name: getattr(entry.package, name) for name in ("name", "version", "architecture")}
+    about |= {name: place[name] for name in ("source", "roles", "hosts") if name in place}
     return {**about, "size": entry.size, "sha256": entry.sha256}
 
 
