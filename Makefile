@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    := out
+# Tests at a time; those of the lab go one after the other, for they measure.
+JOBS   ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help bundle test rehearse check golden docs wheel bench fuzz clean
@@ -15,7 +17,7 @@ bundle: $(VENV)/.run ## compile every file of inventories/ into out/ (SECRETS=di
 
 test: $(VENV)/.dev ## the whole test suite, with the real programs (apt-get installs them where this is root)
 	@sh tests/setup.sh
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 rehearse: $(VENV)/.dev ## run a bundle on hosts with a real systemd, with faults and kills, as root (INVENTORY=file: yours alone)
 	@sh tests/setup.sh

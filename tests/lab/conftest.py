@@ -40,8 +40,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # The session's site goes through its life in this order.
+    # The session's site goes through its life in this order, in one process where tests run in several.
     items.sort(key=lambda item: ORDER.index(item.path.stem) if item.path.parent == LAB and item.path.stem in ORDER else -1)
+    for item in items:
+        if item.path.parent == LAB:
+            item.add_marker(pytest.mark.xdist_group("lab"))
     if config.getoption("--inventory"):  # somebody's own bundle: what is about it, and nothing else
         long = [item for item in items if "hosts" not in getattr(item, "fixturenames", ())]
     elif config.getoption("--rehearse"):
